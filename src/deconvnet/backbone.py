@@ -1,0 +1,101 @@
+"""Where the encoder's weights come from, and how networks are built, saved and read back.
+
+The paper starts from VGG-16 trained on ILSVRC (section 4.1). Profiles with VGG's own shape take torchvision's plain
+VGG-16; the small ones train a classifier of single-object crops on the spot, which plays ImageNet's part.
+Weights are safetensors files: reading one never executes anything.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torchvision.models import VGG16_Weights, vgg16
+
+from deconvnet import machine
+from deconvnet.errors import UserError
+from deconvnet.fcn import FCN8s
+from deconvnet.network import VGG16, DeconvNet, Encoder
+from deconvnet.params import Params
+from deconvnet.paths import MODELS
+
+
+class Classifier(nn.Module):
+    """(N, 3, size, size) RGB in 0–255 → (N, classes) scores: the encoder with its fc layers and one linear layer."""
+
+    def __init__(self, encoder: Encoder, fc: int, classes: int = 21):
+        super().__init__()
+        self.encoder = encoder
+        self.score = nn.Linear(fc, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pools, _ = self.encoder(x)
+        return self.score(self.encoder.fc7(self.encoder.fc6(pools[-1])).flatten(1))
+
+
+def make_deconvnet(params: Params) -> DeconvNet:
+    n = params.network
+    return DeconvNet(blocks=n.blocks, fc=n.fc, size=n.size, bn_eps=n.bn_eps, std=n.pixel_std)
+
+
+def make_fcn(params: Params) -> FCN8s:
+    n, fcn = params.network, params.fcn
+    bn_eps = n.bn_eps if fcn.batch_norm else None
+    return FCN8s(blocks=n.blocks, fc=n.fc, size=n.size, bn_eps=bn_eps, std=n.pixel_std, dropout=fcn.dropout)
+
+
+def vgg16_state(encoder: Encoder, source: nn.Module) -> dict[str, torch.Tensor]:
+    """The convolution weights of torchvision's plain VGG-16, fc6 and fc7 too, under this project's names.
+
+    torchvision's net sees (RGB / 255 - m) / s, ours (RGB - mean) / std: the first layer takes up the scale, and the
+    encoder's mean becomes 255 m.
+    """
+    convolutions = [m for m in source.features if isinstance(m, nn.Conv2d)]
+    fc6, fc7 = source.classifier[0], source.classifier[3]
+    names = [name for name, m in encoder.named_modules() if isinstance(m, nn.Conv2d)]
+    shapes = {name: m.weight.shape for name, m in encoder.named_modules() if isinstance(m, nn.Conv2d)}
+    state = {}
+    for name, layer in zip(names, [*convolutions, fc6, fc7], strict=True):
+        state[f"{name}.weight"] = layer.weight.detach().reshape(shapes[name]).clone()
+        state[f"{name}.bias"] = layer.bias.detach().clone()
+    preset = VGG16_Weights.IMAGENET1K_V1.transforms()
+    mean, std = torch.tensor(preset.mean), torch.tensor(preset.std)
+    state[f"{names[0]}.weight"] *= encoder.std / (255 * std.view(1, 3, 1, 1))
+    state["mean"] = 255 * mean.view(1, 3, 1, 1)
+    return state
+
+
+def start_from_vgg16(encoder: Encoder) -> None:
+    """Downloads torchvision's ImageNet weights (528 MB, checked by their hash) into the encoder's convolutions."""
+    if encoder.shape != VGG16:
+        raise UserError("backbone.source vgg16 needs network.blocks of VGG-16; a smaller network takes source: train.")
+    encoder.load_state_dict(vgg16_state(encoder, vgg16(weights=VGG16_Weights.IMAGENET1K_V1)), strict=False)
+
+
+def save(module: nn.Module, name: str, folder: Path = MODELS) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    save_file({key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}, path)
+    return path
+
+
+def load(module: nn.Module, name: str, folder: Path = MODELS, *, strict: bool = True) -> nn.Module:
+    """Reads weights into `module`, moves it to the device, sets it to inference; raises UserError if they do not fit."""
+    path = folder / f"{name}.safetensors"
+    try:
+        state = load_file(path)
+        missing = [key for key in module.state_dict() if key not in state]
+        module.load_state_dict(state, strict=strict)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run the stage that trains it (make repro).") from None
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} is not a whole safetensors file ({error}): delete it and run its stage again."
+        ) from None
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path} holds another network than params.yaml describes: {reason}") from None
+    if not strict and any(".conv." in key for key in missing):
+        raise UserError(f"{path} lacks {len(missing)} tensors that the encoder needs, {missing[0]} first.")
+    return module.to(machine.device(), memory_format=torch.channels_last).eval()

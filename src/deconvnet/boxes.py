@@ -1,0 +1,64 @@
+"""Boxes and what is cut with them. A box is (x1, y1, x2, y2) in pixels, integers, half-open: x2 - x1 is its width.
+
+Boxes may leave the image. Outside of it the picture is 0 and the label is void (section 4 of the release).
+"""
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+
+def tight(mask: np.ndarray) -> np.ndarray:
+    """The smallest box around the true pixels of (H, W) `mask`, which must have some."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return np.array([x, y, x + width, y + height])
+
+
+def extend(boxes: np.ndarray, factor: float, square: bool) -> np.ndarray:
+    """(N, 4) boxes grown around their centres; `square`: to `factor` × the longer side, as the release's boxes are."""
+    boxes = np.asarray(boxes, dtype=float).reshape(-1, 4)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    if square:
+        sides = np.repeat(sides.max(axis=1, keepdims=True), 2, axis=1)
+    sides = np.maximum(np.rint(factor * sides), 1)
+    corner = np.rint((boxes[:, :2] + boxes[:, 2:] - sides) / 2)
+    return np.hstack([corner, corner + sides]).astype(int)
+
+
+def crop(picture: np.ndarray, box: np.ndarray, outside: int) -> np.ndarray:
+    """The (h, w[, C]) part of `picture` inside `box`, filled with `outside` where the box leaves the picture."""
+    height, width = picture.shape[:2]
+    x1, y1, x2, y2 = (int(v) for v in box)
+    inside = picture[max(y1, 0) : max(min(y2, height), 0), max(x1, 0) : max(min(x2, width), 0)]
+    if inside.shape[:2] == (y2 - y1, x2 - x1):
+        return inside
+    cut = np.full((y2 - y1, x2 - x1, *picture.shape[2:]), outside, picture.dtype)
+    top, left = max(-y1, 0), max(-x1, 0)
+    cut[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return cut
+
+
+def resize_image(image: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def resize_labels(labels: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def windows(image: np.ndarray, boxes: np.ndarray, side: int) -> torch.Tensor:
+    """The contents of (N, 4) boxes of an RGB image, each resized: float (N, 3, side, side) in 0–255."""
+    cuts = np.stack([resize_image(crop(image, box, 0), side) for box in boxes])
+    return torch.from_numpy(cuts).permute(0, 3, 1, 2).float()
+
+
+def paste_maximum(canvas: torch.Tensor, scores: torch.Tensor, box: np.ndarray) -> None:
+    """Raises (C, H, W) `canvas` in place to the (C, s, s) scores of a window, resized to its box (section 5)."""
+    height, width = canvas.shape[-2:]
+    x1, y1, x2, y2 = (int(v) for v in box)
+    scores = F.interpolate(scores[None], size=(y2 - y1, x2 - x1), mode="bilinear", align_corners=False)[0]
+    left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+    if left < right and top < bottom:
+        part = canvas[:, top:bottom, left:right]
+        torch.maximum(part, scores[:, top - y1 : bottom - y1, left - x1 : right - x1], out=part)

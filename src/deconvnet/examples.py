@@ -1,0 +1,150 @@
+"""What the networks are trained on: batches cut on the fly from the images, each drawn from (seed, step) alone.
+
+Stage 1 (section 4): the box of each annotated object; only that object keeps its class. Stage 2: proposals that
+overlap an object; all classes kept. The backbone: the same crops as stage 1 with one class each. FCN-8s: whole images.
+A training example is a row of a table of boxes; crops are never stored.
+"""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from deconvnet import boxes, voc
+from deconvnet.errors import UserError
+from deconvnet.params import Backbone, Crops, Fcn
+from deconvnet.paths import OBJECTS
+from deconvnet.proposals import load_proposals, overlaps
+from deconvnet.voc import VOID
+
+BOX = ["x1", "y1", "x2", "y2"]
+
+
+class Images:
+    """The photographs and masks of a list of ids, decoded once and kept as uint8."""
+
+    def __init__(self, folder: Path, names: list[str], masks: bool = True):
+        read = [voc.read_image, *([voc.read_labels, voc.read_instances] if masks else [])]
+        progress = tqdm(names, desc="reading images", unit="image", mininterval=1)
+        self.stored = {name: tuple(reader(folder, name) for reader in read) for name in progress}
+
+    def __getitem__(self, name: str) -> tuple[np.ndarray, ...]:
+        return self.stored[name]
+
+
+def only_object(labels: np.ndarray, instances: np.ndarray, instance: int) -> np.ndarray:
+    """Stage 1's rule: this object keeps its class, void stays void, every other pixel becomes background."""
+    return np.where((instances == instance) | (labels == VOID), labels, 0).astype(np.uint8)
+
+
+def stage_table(stage: int, split: str, settings: Crops) -> pd.DataFrame:
+    """The examples of a split: its annotated objects in stage 1, proposals that overlap them in stage 2."""
+    objects = pd.read_csv(OBJECTS).query("split == @split")
+    if stage == 1:
+        return objects
+    table = overlapping(load_proposals(split), objects, settings.iou)
+    if table.empty:
+        raise UserError(f"No proposal of {split} overlaps an object by stage2.iou = {settings.iou}: lower it.")
+    return table
+
+
+def overlapping(proposals: dict[str, np.ndarray], objects: pd.DataFrame, iou: float) -> pd.DataFrame:
+    """Stage 2's examples: proposals that overlap an object by `iou`, with the label of the object they overlap most."""
+    rows = []
+    for name, group in objects.groupby("image"):
+        overlap = overlaps(proposals[name][:, :4], group[BOX].to_numpy())
+        if len(overlap) == 0:
+            continue
+        best = overlap.argmax(axis=1)
+        hit = overlap.max(axis=1) >= iou
+        kept = pd.DataFrame(proposals[name][hit, :4].astype(int), columns=BOX)
+        rows.append(kept.assign(image=name, instance=0, label=group["label"].to_numpy()[best[hit]]))
+    if not rows:
+        return pd.DataFrame(columns=[*BOX, "image", "instance", "label"])
+    return pd.concat(rows, ignore_index=True)
+
+
+class Batches(Dataset):
+    """Item `step` is one training batch, a function of (seed, step) alone: any worker may make any of them.
+
+    Examples are drawn with replacement; with `balance`, each class is drawn equally often, which is what repeating
+    the examples of rare classes comes to.
+    """
+
+    def __init__(self, table: pd.DataFrame, batch: int, steps: int, seed: int, balance: bool, make: Callable):
+        self.table, self.batch, self.steps, self.seed, self.make = table, batch, steps, seed, make
+        self.weights = None
+        if balance:
+            weights = 1 / table.groupby("label")["label"].transform("size").to_numpy(float)
+            self.weights = weights / weights.sum()
+
+    def like(self, steps: int, batch: int) -> "Batches":
+        """Other draws of the same kind: for batch-norm statistics, or to watch the loss on dev."""
+        other = copy.copy(self)
+        other.steps, other.batch, other.seed = steps, batch, self.seed + 1000
+        return other
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """float (N, 3, s, s) RGB in 0–255 and int64 labels, (N, s, s) or, for the backbone, (N,)."""
+        if not 0 <= step < self.steps:
+            raise IndexError(step)
+        rng = np.random.default_rng([self.seed, step])
+        rows = rng.choice(len(self.table), size=self.batch, p=self.weights)
+        made = [self.make(self.table.iloc[row], rng) for row in rows]
+        images, labels = (np.stack(part) for part in zip(*made, strict=True))
+        images = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+        return images, torch.from_numpy(labels).long()
+
+
+def jitter(image: np.ndarray, labels: np.ndarray, size: int, wide: int | None, rng: np.random.Generator):
+    """Resize to `wide` (250 in the paper), cut a random `size` (224) out of it, flip half of the time."""
+    wide = wide or size
+    y, x = rng.integers(wide - size + 1, size=2)
+    image = boxes.resize_image(image, wide)[y : y + size, x : x + size]
+    labels = boxes.resize_labels(labels, wide)[y : y + size, x : x + size]
+    return (image[:, ::-1], labels[:, ::-1]) if rng.random() < 0.5 else (image, labels)
+
+
+def crop_batches(
+    images: Images, table: pd.DataFrame, settings: Crops | Backbone, size: int, *, whole_label: bool = False
+) -> Batches:
+    """Batches of crops around the boxes of `table`; a row whose `instance` is not 0 follows stage 1's rule.
+
+    `whole_label` gives each crop the one label of its row, for the backbone's classifier.
+    """
+    table = table.assign(**dict(zip(BOX, boxes.extend(table[BOX], settings.context, settings.square).T, strict=True)))
+
+    def make(row, rng):
+        image, labels, instances = images[row.image]
+        box = row[BOX].to_numpy(int)
+        cut = boxes.crop(labels, box, VOID)
+        if row.instance:
+            cut = only_object(cut, boxes.crop(instances, box, VOID), row.instance)
+        image, cut = jitter(boxes.crop(image, box, 0), cut, size, settings.jitter, rng)
+        return image, (row.label if whole_label else cut)
+
+    balance = getattr(settings, "balance", True)  # the backbone's classifier is always balanced
+    return Batches(table, settings.batch, settings.updates, settings.seed, balance, make)
+
+
+def image_batches(images: Images, names: list[str], settings: Fcn, stride: int) -> Batches:
+    """Batches of whole images, flipped half of the time, padded (0, void) on the right and at the bottom to one size."""
+    shapes = np.array([images[name][1].shape for name in names]).max(axis=0)
+    height, width = (int(side + -side % stride) for side in shapes)
+
+    def make(row, rng):
+        image, labels, _ = images[row.image]
+        if rng.random() < 0.5:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        box = np.array([0, 0, width, height])
+        return boxes.crop(image, box, 0), boxes.crop(labels, box, VOID)
+
+    return Batches(pd.DataFrame({"image": names}), settings.batch, settings.updates, settings.seed, False, make)

@@ -1,0 +1,82 @@
+"""FCN-8s (Long, Shelhamer, Darrell, CVPR 2015), the paper's baseline and the other half of its ensemble.
+
+Imports torch alone. It shares the encoder of `network`, keeps fc6 and fc7 as convolutions over the whole image, and
+adds scores predicted from pool4 and pool3 while it upsamples ×2, ×2, ×8.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from deconvnet.network import VGG16, Encoder
+
+
+def bilinear(layer: nn.ConvTranspose2d) -> nn.ConvTranspose2d:
+    """Sets a transposed convolution of kernel 2s and stride s to bilinear upsampling of each channel."""
+    kernel, stride = layer.kernel_size[0], layer.stride[0]
+    ramp = 1 - (torch.arange(kernel) + 0.5 - stride).abs() / stride
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[range(layer.in_channels), range(layer.in_channels)] = ramp[:, None] * ramp[None, :]
+    return layer
+
+
+class FCN8s(nn.Module):
+    """(N, 3, H, W) RGB in 0–255, any H and W → (N, classes, H, W) raw scores.
+
+    With no arguments: VGG-16 without batch norm and dropout 0.5 behind fc6 and fc7, as FCN's authors train it.
+    The image is padded with zeros on the right and at the bottom to whole cells of pool5, and the scores are cropped.
+    `size` fixes the fc6 kernel only (size / 32), so that it takes the weights of a DeconvNet's encoder.
+    """
+
+    def __init__(
+        self,
+        classes: int = 21,
+        blocks: Sequence[tuple[int, int]] = VGG16,
+        fc: int = 4096,
+        size: int = 224,
+        bn_eps: float | None = None,
+        std: float = 1.0,
+        dropout: float = 0.5,
+    ):
+        super().__init__()
+        self.stride = 2 ** len(blocks)
+        self.kernel = size // self.stride
+        self.encoder = Encoder(blocks, fc, self.kernel, bn_eps, std)
+        self.dropout = nn.Dropout2d(dropout)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+        self.score_fc7 = nn.Conv2d(fc, classes, 1)
+        self.score_pool4 = nn.Conv2d(blocks[-2][0], classes, 1)
+        self.score_pool3 = nn.Conv2d(blocks[-3][0], classes, 1)
+        for score in (self.score_fc7, self.score_pool4, self.score_pool3):
+            nn.init.zeros_(score.weight)  # as in the FCN paper: a score says nothing until it has learned something
+            nn.init.zeros_(score.bias)
+        self.up2_fc7 = bilinear(nn.ConvTranspose2d(classes, classes, 4, stride=2, bias=False))
+        self.up2_pool4 = bilinear(nn.ConvTranspose2d(classes, classes, 4, stride=2, bias=False))
+        last = self.stride // 4  # pool3's stride: 8 for five poolings
+        self.up8 = bilinear(nn.ConvTranspose2d(classes, classes, 2 * last, stride=last, bias=False))
+        self.up8.weight.requires_grad_(False)  # the last upsampling stays bilinear
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
+        (*_, pool3, pool4, pool5), _ = self.encoder(x)
+        x = F.pad(pool5, [self.kernel // 2] * 4)
+        x = self.dropout(self.encoder.fc6(x))
+        x = self.score_fc7(self.dropout(self.encoder.fc7(x)))
+        # An odd fc6 kernel keeps the cells of pool5; an even one gives the points between them, half a cell to the
+        # left of cell 0 first. The offset brings both onto the grid of pool4.
+        x = crop(self.up2_fc7(x), 1 if self.kernel % 2 else 2, pool4) + self.score_pool4(pool4)
+        x = crop(self.up2_pool4(x), 1, pool3) + self.score_pool3(pool3)
+        x = self.up8(x)
+        offset = self.up8.stride[0] // 2
+        return x[..., offset : offset + height, offset : offset + width]
+
+
+def crop(x: torch.Tensor, offset: int, like: torch.Tensor) -> torch.Tensor:
+    return x[..., offset : offset + like.shape[-2], offset : offset + like.shape[-1]]

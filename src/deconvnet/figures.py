@@ -1,0 +1,82 @@
+"""The pictures of the notebooks and of reports/figures, drawn the same byte for byte each time."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from deconvnet.voc import CLASSES, VOID, colorize
+
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito: told apart by colour-blind eyes
+
+
+def save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def grid(
+    rows: list[list[np.ndarray]], columns: list[str], titles: list[str] | None = None, width: float = 2.2
+) -> Figure:
+    """Pictures in rows under column headings; 2-D arrays are label maps and get VOC's colours."""
+    first = rows[0][0]
+    height = width * first.shape[0] / first.shape[1]
+    size = (width * len(columns), height * len(rows) + 0.6)
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            axes[i, j].imshow(colorize(picture) if picture.ndim == 2 else picture, interpolation="nearest")
+            axes[i, j].set(xticks=[], yticks=[])
+        if titles:
+            axes[i, 0].set_ylabel(titles[i], fontsize=8)
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.set_title(title, fontsize=9)
+    return figure
+
+
+def add_legend(figure: Figure, labels: list[np.ndarray]) -> None:
+    """Names the classes that occur in the label maps, in VOC's colours, below the figure."""
+    shown = [int(c) for c in np.unique(np.concatenate([m.ravel() for m in labels])) if c != VOID]
+    patches = [Patch(color=colorize(np.array([[c]], np.uint8))[0, 0] / 255, label=CLASSES[c]) for c in shown]
+    figure.legend(handles=patches, loc="outside lower center", ncols=8, fontsize=7, frameon=False)
+
+
+def curve(rows: pd.DataFrame, title: str) -> Figure:
+    """Loss against updates, on the left axis; the learning rate's factor on the right."""
+    figure, axis = plt.subplots(figsize=(6, 2.8), layout="constrained")
+    axis.plot(rows["step"], rows["loss"], color=LINES[0], label="training batches")
+    watched = rows.dropna(subset=["dev_loss"]) if "dev_loss" in rows else rows.iloc[:0]
+    if len(watched):
+        axis.plot(watched["step"], watched["dev_loss"], "o--", color=LINES[1], label="dev batches")
+    axis.set(xlabel="updates", ylabel="loss", title=title)
+    axis.legend(loc="upper right", frameon=False)
+    other = axis.twinx()
+    other.plot(rows["step"], rows["rate"], color="0.7", lw=1)
+    other.set_ylabel("learning rate", color="0.5")
+    axis.set_zorder(other.get_zorder() + 1)
+    axis.patch.set_visible(False)
+    return figure
+
+
+def boxes_on(images: list[np.ndarray], drawn: list[np.ndarray], titles: list[str]) -> Figure:
+    """Each image with boxes (N, 4) over it."""
+    figure, axes = plt.subplots(1, len(images), figsize=(3 * len(images), 2.6), squeeze=False, layout="constrained")
+    for axis, image, boxes, title in zip(axes[0], images, drawn, titles, strict=True):
+        axis.imshow(image)
+        for x1, y1, x2, y2 in np.asarray(boxes)[:, :4]:
+            axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec="#F0E442", lw=0.8))
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(title, fontsize=9)
+    return figure
+
+
+def bars(table: pd.DataFrame, ylabel: str, title: str) -> Figure:
+    """Grouped bars: a group per row, a colour per column."""
+    figure, axis = plt.subplots(figsize=(max(6, 0.55 * len(table) + 2), 3), layout="constrained")
+    table.plot.bar(ax=axis, color=list(LINES[: table.shape[1]]), width=0.8, rot=45 if len(table) > 6 else 0)
+    axis.set(ylabel=ylabel, xlabel="", title=title)
+    axis.legend(fontsize=7, frameon=False, ncols=table.shape[1])
+    return figure

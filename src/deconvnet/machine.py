@@ -1,0 +1,41 @@
+"""Settings of the machine, not of the experiment: environment variables, each with a default that always works.
+
+DECONVNET_DEVICE     cpu | cuda           (default: cuda where there is one)
+DECONVNET_PRECISION  32-true | bf16-mixed (default: 32-true, so that results stay comparable)
+DECONVNET_CORES      worker processes of the CPU stages (default: all cores)
+DECONVNET_WORKERS    processes that prepare training batches (default: 0 on a CPU, else cores - 1)
+"""
+
+import os
+
+import torch
+
+from deconvnet.errors import UserError
+
+
+def number(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise UserError(f"{name} must be a whole number, not '{value}'.")
+    return int(value)
+
+
+def device() -> torch.device:
+    name = os.environ.get("DECONVNET_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"DECONVNET_DEVICE must be cpu or cuda, not '{name}'.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("DECONVNET_DEVICE is cuda, but torch sees no GPU on this machine: unset it.")
+    return torch.device(name)
+
+
+def precision() -> str:
+    return os.environ.get("DECONVNET_PRECISION", "32-true")
+
+
+def cores() -> int:
+    return max(number("DECONVNET_CORES", len(os.sched_getaffinity(0))), 1)
+
+
+def workers() -> int:
+    return number("DECONVNET_WORKERS", 0 if device().type == "cpu" else cores() - 1)

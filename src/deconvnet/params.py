@@ -1,0 +1,205 @@
+"""The settings of a run: typed, validated, composed from conf/ into params.yaml.
+
+conf/voc2012.yaml holds the paper's settings. Every other profile names the one it `inherits` and lists its departures.
+params.yaml is the composed form of one profile, without comments; DVC and the notebooks read only that.
+
+    python -m deconvnet.params icons > params.yaml
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deconvnet.errors import UserError
+from deconvnet.paths import PARAMS, ROOT
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    source: Literal["icons", "folder", "voc2012"]
+    root: str  # what the source reads: the folder in VOC layout, the downloads, the generator's code
+    dev: Count  # images held out of train, unless the source has a dev list of its own
+    seed: int
+
+
+class Icons(Section):
+    train: Count
+    dev: Count
+    val: Count
+    width: Annotated[int, Field(ge=64)]
+    height: Annotated[int, Field(ge=64)]
+    seed: int
+
+
+class Proposals(Section):
+    boxes: Count
+    forest: str | None  # path of OpenCV's structured-forest model; None: gradient edges
+    min_area: Positive  # px²
+
+
+class Network(Section):
+    blocks: list[tuple[Count, Count]]
+    fc: Count
+    size: Count
+    bn_eps: Positive
+    pixel_std: Positive
+
+
+class Solver(Section):
+    """What every training shares."""
+
+    optimizer: Literal["sgd", "adamw"]
+    lr: Positive
+    momentum: Fraction  # SGD's momentum, AdamW's first beta
+    weight_decay: Annotated[float, Field(ge=0)]
+    bias_lr: Positive  # factor on the rate of the (de)convolutions' biases
+    bias_decay: bool
+    encoder_lr: Positive  # factor on the encoder's rate
+    schedule: Literal["step", "cosine"]
+    step: Count  # updates between two drops to a tenth; "step" only
+    warmup: Annotated[int, Field(ge=0)]  # updates of linear warm-up
+    updates: Count
+    batch: Count
+    accumulate: Count  # the batch runs in so many parts; batch norm sees one part
+    bn_batches: Count  # batches averaged into the BN statistics of inference
+    bn_batch: Count  # their size
+    seed: int
+
+
+class Backbone(Solver):
+    source: Literal["vgg16", "train"]  # torchvision's ImageNet weights, or a classifier trained on the spot
+    context: Positive
+    square: bool
+    jitter: Count | None
+
+
+class Crops(Solver):
+    context: Positive  # the box is extended by this factor
+    square: bool  # the release's boxes are square
+    jitter: Count | None  # crops are resized to this side, then cut at random to the network's; None: straight
+    balance: bool  # rare classes are repeated
+    iou: Fraction | None  # a proposal counts if it overlaps an object by this much; stage 2
+
+
+class Fcn(Solver):
+    batch_norm: bool
+    dropout: Fraction
+
+
+class Inference(Section):
+    windows: Count
+    context: Positive
+    square: bool
+    min_side: Annotated[int, Field(ge=0)]  # px; boxes whose shorter side is smaller are skipped before the count
+    batch: Count
+
+
+class Ensemble(Section):
+    rule: Literal["mean", "product"]
+
+
+class Kernel(Section):
+    gaussian_weight: Annotated[float, Field(ge=0)]
+    gaussian_xy: Positive
+    bilateral_weight: Annotated[float, Field(ge=0)]
+    bilateral_xy: Positive
+    bilateral_rgb: Positive
+
+
+class Crf(Section):
+    candidates: Annotated[list[Kernel], Field(min_length=1)]  # the best on dev is used
+    steps: Count
+    normalise: bool
+
+
+class Evaluation(Section):
+    small: Fraction
+    medium: Fraction
+    examples: Count  # rows of figure 7
+
+
+class Params(Section):
+    profile: str
+    data: Data
+    icons: Icons
+    proposals: Proposals
+    network: Network
+    backbone: Backbone
+    stage1: Crops
+    stage2: Crops
+    fcn: Fcn
+    inference: Inference
+    ensemble: Ensemble
+    crf: Crf
+    evaluation: Evaluation
+
+
+def read_yaml(path: Path) -> dict:
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} must hold one mapping of sections, not {type(settings).__name__}.")
+    return settings
+
+
+def validate(settings: dict, source: str) -> Params:
+    """Raises UserError naming every key that is unknown, missing or of the wrong kind."""
+    try:
+        return Params.model_validate(settings)
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors()]
+        raise UserError(
+            f"{source} has {len(found)} wrong setting(s): {'; '.join(found)}. "
+            "The sections and their types stand in src/deconvnet/params.py, the values and reasons in conf/."
+        ) from None
+
+
+def load(path: Path = PARAMS) -> Params:
+    return validate(read_yaml(path), path.name)
+
+
+def merge(base: dict, departures: dict) -> dict:
+    merged = dict(base)
+    for key, value in departures.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = merge(base[key], value) if both else value
+    return merged
+
+
+def compose(profile: str, conf: Path = ROOT / "conf") -> dict:
+    """The complete settings of a profile: those it inherits, with its own departures on top."""
+    path = conf / f"{profile}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in conf.glob("*.yaml")))
+        raise UserError(f"There is no profile '{profile}'. Known: {known} (files of {conf.name}/).")
+    settings = read_yaml(path)
+    if inherits := settings.pop("inherits", None):
+        settings = merge(compose(inherits, conf), settings)
+    return settings | {"profile": profile}
+
+
+def dump(settings: dict) -> str:
+    validate(settings, "The composed profile")
+    header = "# Generated from conf/ (the reasons stand there): python -m deconvnet.params icons > params.yaml\n"
+    return header + yaml.safe_dump(settings, sort_keys=False, default_flow_style=None)
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(dump(compose(*sys.argv[1:2])))
+    except UserError as error:
+        sys.exit(str(error))

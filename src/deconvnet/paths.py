@@ -1,0 +1,27 @@
+"""Where everything lies. The project's root is the nearest folder above the working directory with a dvc.yaml, so that
+notebooks find it from `notebooks/`, DVC from the root, and a profile's run from its own copy under `runs/`."""
+
+from pathlib import Path
+
+
+def root(start: Path | None = None) -> Path:
+    """Raises FileNotFoundError outside of the project."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "dvc.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"No dvc.yaml in {start} or above it: run this from inside the project.")
+
+
+ROOT = root()
+PARAMS = ROOT / "params.yaml"
+VOC = ROOT / "data" / "voc"  # the data set, in VOC layout whatever its source
+OBJECTS = ROOT / "data" / "objects.csv"
+PROPOSALS = ROOT / "data" / "proposals"
+SCORES = ROOT / "data" / "scores"
+PREDICTIONS = ROOT / "data" / "predictions"
+MODELS = ROOT / "models"
+REPORTS = ROOT / "reports"
+CURVES = REPORTS / "curves"
+TABLES = REPORTS / "tables"
+FIGURES = REPORTS / "figures"

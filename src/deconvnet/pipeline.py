@@ -1,0 +1,120 @@
+"""What `make repro` does: check everything that can be checked, run DVC, show the results.
+
+    python -m deconvnet.pipeline                                  the embedded default, in the project itself
+    python -m deconvnet.pipeline --profile voc --data FOLDER      another profile, apart, under runs/voc
+
+A run apart is a copy of the code with its own params.yaml, dvc.lock, data, models and reports; it shares DVC's cache.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from deconvnet import params, voc
+from deconvnet.errors import UserError
+from deconvnet.paths import ROOT
+
+DEFAULT = "icons"
+CODE = ("src", "notebooks", "dvc.yaml", ".dvcignore")
+
+
+def settings_of(profile: str, data: Path | None) -> dict:
+    """The default profile is params.yaml as it stands, others are composed from conf/. Raises UserError if unsound."""
+    if profile == DEFAULT and data:
+        raise UserError(f"DATA goes with PROFILE=voc: the default profile makes its own data, so {data} has no use.")
+    settings = params.read_yaml(params.PARAMS) if profile == DEFAULT else params.compose(profile)
+    if data:
+        settings = params.merge(settings, {"data": {"source": "folder", "root": str(data.expanduser().resolve())}})
+    return settings
+
+
+def check(settings: dict) -> None:
+    """Finds what would otherwise fail after a while: wrong settings, a data folder that is not sound."""
+    name = "params.yaml" if settings.get("profile") == DEFAULT else f"Profile {settings.get('profile')}"
+    checked = params.validate(settings, name)
+    if checked.data.source == "folder":
+        if not checked.data.root:
+            raise UserError(f"PROFILE={checked.profile} needs a folder in VOC layout: add DATA=/path/to/folder.")
+        root = Path(checked.data.root)
+        voc.require(root, ["train", *(["dev"] if voc.list_path(root, "dev").exists() else []), "val"])
+    if checked.proposals.forest and not Path(checked.proposals.forest).is_file():
+        raise UserError(f"proposals.forest: {checked.proposals.forest} does not exist; null takes gradient edges.")
+
+
+def prepare_apart(settings: dict) -> Path:
+    """runs/<profile> with a fresh copy of the code, the profile's params.yaml and DVC sharing this project's cache."""
+    folder = ROOT / "runs" / settings["profile"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in CODE:
+        if (ROOT / name).is_dir():
+            shutil.rmtree(folder / name, ignore_errors=True)
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", ".ipynb*")
+            )
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(params.dump(settings))
+    if settings["data"]["source"] == "voc2012":
+        (folder / settings["data"]["root"]).mkdir(parents=True, exist_ok=True)
+    if not (folder / ".dvc").is_dir():
+        dvc(folder, "init", "--no-scm", "--quiet")
+        dvc(folder, "cache", "dir", "../../.dvc/cache")
+    return folder
+
+
+def dvc(folder: Path, *arguments: str) -> int:
+    """Runs DVC in `folder` with this environment's programs first on PATH and the folder's own code on PYTHONPATH."""
+    programs = Path(sys.executable).parent
+    environment = os.environ | {
+        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": str(folder / "src"),
+        "DVC_NO_ANALYTICS": "true",
+    }
+    return subprocess.run([programs / "dvc", *arguments], cwd=folder, env=environment, check=False).returncode
+
+
+def reproduce(folder: Path, arguments: list[str]) -> int:
+    """`dvc repro`; DVC removes the outputs of a stage before it runs, so what a failed one took from reports/ is put back."""
+    reports, kept = folder / "reports", folder / ".dvc" / "tmp" / "reports"
+    shutil.rmtree(kept, ignore_errors=True)
+    if reports.is_dir():
+        shutil.copytree(reports, kept)
+    status = dvc(folder, "repro", *arguments)
+    if status and kept.is_dir():
+        for path in kept.rglob("*"):
+            there = reports / path.relative_to(kept)
+            if path.is_file() and not there.exists():
+                there.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, there)
+    return status
+
+
+def show(folder: Path) -> None:
+    results = (folder / "reports" / "tables" / "table1.md").read_text()
+    print("\n" + results.split("## Table 1")[0].strip())
+    print("\nTables     ", folder / "reports" / "tables")
+    print("Figures    ", folder / "reports" / "figures")
+    print("Notebooks  ", folder / "reports" / "notebooks")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m deconvnet.pipeline", description=__doc__.split("\n")[0])
+    parser.add_argument("--profile", default=DEFAULT)
+    parser.add_argument("--data", type=Path)
+    arguments, for_dvc = parser.parse_known_args()
+    try:
+        settings = settings_of(arguments.profile, arguments.data)
+        check(settings)
+        folder = ROOT if arguments.profile == DEFAULT else prepare_apart(settings)
+    except UserError as error:
+        sys.exit(f"\n{error}\n")
+    if status := reproduce(folder, for_dvc):
+        sys.exit(status)
+    show(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""One training loop for the backbone, both stages and FCN-8s: the solver of section 3 on Lightning Fabric.
+
+A fixed number of updates, never wall-clock. The batch is run in `accumulate` parts, as the release does (8 × 8): batch
+norm sees one part, the loss is the mean over the non-void pixels of each part, averaged over the parts.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+import torch
+from dvclive import Live
+from lightning_fabric import Fabric
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from deconvnet import machine
+from deconvnet.examples import Batches
+from deconvnet.params import Solver
+from deconvnet.paths import CURVES
+from deconvnet.voc import VOID
+
+
+def loss_of(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over the non-void pixels, 0 if there are none; scores (N, C, …), labels (N, …)."""
+    total = F.cross_entropy(scores, labels, ignore_index=VOID, reduction="sum")
+    return total / (labels != VOID).sum().clamp(min=1)
+
+
+def make_optimizer(net: nn.Module, settings: Solver) -> torch.optim.Optimizer:
+    """Parameter groups: the encoder's rate is scaled, and the biases of (de)convolutions have rules of their own."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for path, module in net.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                is_bias = name == "bias" and not isinstance(
+                    module, nn.BatchNorm2d
+                )  # BN's shift is decayed as its scale
+                groups.setdefault((path.startswith("encoder"), is_bias), []).append(parameter)
+    options = [
+        {
+            "params": parameters,
+            "lr": settings.lr * (settings.encoder_lr if in_encoder else 1) * (settings.bias_lr if is_bias else 1),
+            "weight_decay": settings.weight_decay if settings.bias_decay or not is_bias else 0.0,
+        }
+        for (in_encoder, is_bias), parameters in groups.items()
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(options, momentum=settings.momentum)
+    return torch.optim.AdamW(options, betas=(settings.momentum, 0.999))
+
+
+def rate(step: int, settings: Solver) -> float:
+    """The factor on the learning rate at an update, counted from 0."""
+    if step < settings.warmup:
+        return (step + 1) / (settings.warmup + 1)
+    if settings.schedule == "step":
+        return 0.1 ** (step // settings.step)
+    done = (step - settings.warmup) / max(settings.updates - settings.warmup, 1)
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+def loader(batches: Batches) -> DataLoader:
+    workers = machine.workers()
+    return DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=machine.device().type == "cuda")
+
+
+@contextmanager
+def live_curve(name: str) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """A `log` for `train` that writes reports/curves/<name> with DVCLive, for `dvc plots`."""
+    with Live(str(CURVES / name), dvcyaml=None, save_dvc_exp=False) as live:
+
+        def log(step: int, row: dict[str, float]) -> None:
+            live.step = step
+            for key, value in row.items():
+                if key != "step":
+                    live.log_metric(key, value)
+            live.make_summary()
+
+        yield log
+
+
+def train(
+    net: nn.Module,
+    batches: Batches,
+    settings: Solver,
+    *,
+    watch: Batches | None = None,
+    log: Callable[[int, dict[str, float]], None] = lambda step, row: None,
+    points: int = 50,
+) -> pd.DataFrame:
+    """Trains `net` in place; returns its curve: step, loss (mean since the last row), rate, dev_loss at some rows.
+
+    `watch` holds dev batches whose loss is shown beside; nothing is decided by it. `log` gets each row as it is made.
+    Raises FloatingPointError as soon as a row's loss is not finite.
+    """
+    device = machine.device()
+    fabric = Fabric(accelerator=device.type, devices=1, precision=machine.precision())
+    net = net.to(memory_format=torch.channels_last).train()
+    model, optimizer = fabric.setup(net, make_optimizer(net, settings))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings))
+    every, rows, recent = max(settings.updates // points, 1), [], []
+    progress = tqdm(loader(batches), total=settings.updates, desc="training", unit="update", mininterval=1)
+    for step, (images, labels) in enumerate(progress, start=1):
+        images, labels = fabric.to_device((images, labels))
+        optimizer.zero_grad()
+        parts = list(zip(images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True))
+        for part, truth in parts:
+            loss = loss_of(model(part.contiguous(memory_format=torch.channels_last)), truth) / len(parts)
+            fabric.backward(loss)
+            recent.append(loss.detach())
+        optimizer.step()
+        schedule.step()
+        if step % every == 0 or step == settings.updates:
+            row = {"step": step, "loss": float(torch.stack(recent).sum()) / (len(recent) / len(parts))}
+            row["rate"] = schedule.get_last_lr()[-1]
+            recent = []
+            if not math.isfinite(row["loss"]):
+                raise FloatingPointError(f"The loss is {row['loss']} after {step} updates: lower the learning rate.")
+            if watch is not None and (len(rows) % 5 == 4 or step == settings.updates):
+                row["dev_loss"] = watched_loss(model, watch)
+            progress.set_postfix(loss=f"{row['loss']:.3f}")
+            log(step, row)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@torch.no_grad()
+def watched_loss(model: nn.Module, watch: Batches) -> float:
+    """The mean loss over dev batches, with batch statistics as in training but without touching the running ones."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.track_running_stats = False
+    device = machine.device()
+    losses = [loss_of(model(images.to(device)), labels.to(device)) for images, labels in loader(watch)]
+    for norm in norms:
+        norm.track_running_stats = True
+    return float(torch.stack(losses).mean())
+
+
+@torch.no_grad()
+def fix_batch_norm(net: nn.Module, batches: Batches) -> None:
+    """Replaces the running statistics by the cumulative average over `batches` (501 of 28 in the release, section 4)."""
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's cumulative average
+    net.train()
+    for images, _ in tqdm(
+        loader(batches), total=len(batches), desc="batch-norm statistics", unit="batch", mininterval=1
+    ):
+        net(images.to(machine.device(), memory_format=torch.channels_last))
+    net.eval()
+
+
+def flops_per_update(net: nn.Module, batches: Batches) -> int:
+    """Floating-point operations of forward and backward over one batch, counted by torch on `net` as it stands."""
+    images, labels = batches[0]
+    device = next(net.parameters()).device
+    with FlopCounterMode(display=False) as counter:
+        loss_of(net(images.to(device)), labels.to(device)).backward()
+    net.zero_grad()
+    return counter.get_total_flops()

@@ -9,7 +9,7 @@ from PIL import Image, ImageFont
 from deconvnet import icons
 from deconvnet.voc import CLASSES, VOID
 
-SAMPLE = 150
+SAMPLE = 80
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def save(module: nn.Module, name: str, folder: Path = MODELS) -> Path:
 
 
 def load(module: nn.Module, name: str, folder: Path = MODELS, *, strict: bool = True) -> nn.Module:
-    """Reads weights into `module`, moves it to the device, sets it to inference; raises UserError if they do not fit."""
+    """Reads weights into `module`, on the device, set to inference. Raises UserError if they do not fit."""
     path = folder / f"{name}.safetensors"
     try:
         state = load_file(path)

@@ -97,8 +97,8 @@ class Batches(Dataset):
         if not 0 <= step < self.steps:
             raise IndexError(step)
         rng = np.random.default_rng([self.seed, step])
-        rows = rng.choice(len(self.table), size=self.batch, p=self.weights)
-        made = [self.make(self.table.iloc[row], rng) for row in rows]
+        picked = rng.choice(len(self.table), size=self.batch, p=self.weights)
+        made = [self.make(row, rng) for row in self.table.iloc[picked].itertuples()]
         images, labels = (np.stack(part) for part in zip(*made, strict=True))
         images = torch.from_numpy(images).permute(0, 3, 1, 2).float()
         return images, torch.from_numpy(labels).long()
@@ -124,7 +124,7 @@ def crop_batches(
 
     def make(row, rng):
         image, labels, instances = images[row.image]
-        box = row[BOX].to_numpy(int)
+        box = (row.x1, row.y1, row.x2, row.y2)
         cut = boxes.crop(labels, box, VOID)
         if row.instance:
             cut = only_object(cut, boxes.crop(instances, box, VOID), row.instance)
@@ -136,7 +136,7 @@ def crop_batches(
 
 
 def image_batches(images: Images, names: list[str], settings: Fcn, stride: int) -> Batches:
-    """Batches of whole images, flipped half of the time, padded (0, void) on the right and at the bottom to one size."""
+    """Batches of whole images, flipped half of the time, padded (0, void) right and below to one size."""
     shapes = np.array([images[name][1].shape for name in names]).max(axis=0)
     height, width = (int(side + -side % stride) for side in shapes)
 

@@ -70,8 +70,9 @@ class Result:
 def evaluate(method: str, names: list[str], objects: pd.DataFrame, settings: Evaluation) -> Result:
     """`objects` are those of the split. An object of void pixels only counts for no recall."""
     matrix = confusion_of(method, names)
+    objects = objects.sort_values("image", kind="stable")  # the order of the groups below
     recalls = []
-    for name, group in objects.groupby("image", sort=False):
+    for name, group in objects.groupby("image"):
         truth, instances = voc.read_labels(VOC, name), voc.read_instances(VOC, name)
         predicted = maps.read_prediction(method, name)
         recalls += [object_recall(truth, instances, predicted, o.instance, o.label) for o in group.itertuples()]

@@ -8,10 +8,10 @@ params.yaml is the composed form of one profile, without comments; DVC and the n
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deconvnet.errors import UserError
 from deconvnet.paths import PARAMS, ROOT
@@ -45,6 +45,8 @@ class Proposals(Section):
     boxes: Count
     forest: str | None  # path of OpenCV's structured-forest model; None: gradient edges
     min_area: Positive  # px²
+    step: Fraction  # α of Edge Boxes: overlap of neighbouring boxes in its search
+    overlap: Fraction  # β of Edge Boxes: two boxes that overlap more are one
 
 
 class Network(Section):
@@ -71,7 +73,7 @@ class Solver(Section):
     updates: Count
     batch: Count
     accumulate: Count  # the batch runs in so many parts; batch norm sees one part
-    bn_batches: Count  # batches averaged into the BN statistics of inference
+    bn_batches: Annotated[int, Field(ge=0)]  # batches averaged into the BN statistics of inference
     bn_batch: Count  # their size
     seed: int
 
@@ -143,6 +145,18 @@ class Params(Section):
     crf: Crf
     evaluation: Evaluation
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        for name in ("backbone", "stage1", "stage2", "fcn"):
+            solver = getattr(self, name)
+            if solver.batch % solver.accumulate:
+                raise ValueError(
+                    f"{name}.batch {solver.batch} is not a multiple of {name}.accumulate {solver.accumulate}"
+                )
+            if (getattr(solver, "jitter", None) or self.network.size) < self.network.size:
+                raise ValueError(f"{name}.jitter {solver.jitter} is smaller than network.size {self.network.size}")
+        return self
+
 
 def read_yaml(path: Path) -> dict:
     try:
@@ -161,7 +175,7 @@ def validate(settings: dict, source: str) -> Params:
     try:
         return Params.model_validate(settings)
     except ValidationError as error:
-        found = [f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors()]
+        found = [f"{'.'.join(map(str, e['loc'])) or 'together'}: {e['msg'].lower()}" for e in error.errors()]
         raise UserError(
             f"{source} has {len(found)} wrong setting(s): {'; '.join(found)}. "
             "The sections and their types stand in src/deconvnet/params.py, the values and reasons in conf/."

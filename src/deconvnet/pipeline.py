@@ -77,7 +77,7 @@ def dvc(folder: Path, *arguments: str) -> int:
 
 
 def reproduce(folder: Path, arguments: list[str]) -> int:
-    """`dvc repro`; DVC removes the outputs of a stage before it runs, so what a failed one took from reports/ is put back."""
+    """`dvc repro`. DVC removes a stage's outputs before it runs: what a failed one took from reports/ is put back."""
     reports, kept = folder / "reports", folder / ".dvc" / "tmp" / "reports"
     shutil.rmtree(kept, ignore_errors=True)
     if reports.is_dir():

@@ -64,7 +64,8 @@ class EdgeBoxes:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         # OpenCV's other defaults are those of the original code; minBoxArea is not (1,000 px²).
-        finder = cv2.ximgproc.createEdgeBoxes(maxBoxes=self.settings.boxes, minBoxArea=self.settings.min_area)
+        s = self.settings
+        finder = cv2.ximgproc.createEdgeBoxes(alpha=s.step, beta=s.overlap, maxBoxes=s.boxes, minBoxArea=s.min_area)
         boxes, scores = finder.getBoundingBoxes(*self.edges(image))
         if len(boxes) == 0:
             return np.zeros((0, 5), np.float32)

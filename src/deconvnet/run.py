@@ -1,6 +1,7 @@
-"""Runs one notebook as a DVC stage, with papermill, and writes an executed copy that is the same byte for byte each time.
+"""Runs one notebook as a DVC stage, with papermill, and writes an executed copy that is the same for each run.
 
     python -m deconvnet.run train reports/notebooks/train_stage1.ipynb -p stage 1
+    python -m deconvnet.run --tidy        removes outputs from the notebooks in notebooks/
 
 Progress bars of the notebook reach the terminal live. An error that the user can put right ends as one paragraph.
 """
@@ -16,6 +17,7 @@ import nbformat
 import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from deconvnet.paths import ROOT
 
@@ -45,6 +47,27 @@ def stable(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def canonical(notebook: nbformat.NotebookNode) -> str:
+    """A notebook as git keeps it: no outputs, no counts, no metadata of whoever opened it last."""
+    for cell in notebook.cells:
+        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook = stable(notebook)
+    notebook.metadata, notebook.nbformat, notebook.nbformat_minor = {"kernelspec": kernel}, 4, 5
+    return nbformat.writes(notebook) + "\n"
+
+
+def tidy() -> None:
+    """Puts every notebook of the project into its canonical form."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        text = canonical(nbformat.read(path, as_version=4))
+        if text != path.read_text():
+            path.write_text(text)
+            print(f"{path.relative_to(ROOT)}: outputs and metadata removed")
+
+
 def die_with_parent() -> None:
     """If DVC is killed, this process and with it the kernel end too: no orphan writes beside its successor (Linux)."""
     if sys.platform == "linux":
@@ -52,11 +75,18 @@ def die_with_parent() -> None:
 
 
 def run(notebook: Path, output: Path, parameters: dict) -> None:
-    """Raises PapermillExecutionError if a cell fails; the copy up to there is then beside the output as *.failed.ipynb."""
+    """Raises PapermillExecutionError if a cell fails; the copy as far as it came is then *.failed.ipynb."""
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_suffix(".failed.ipynb")
     executed = papermill.execute_notebook(
-        notebook, partial, parameters, cwd=ROOT, progress_bar=False, stderr_file=sys.stderr, kernel_name="python3"
+        notebook,
+        partial,
+        parameters,
+        cwd=ROOT,
+        kernel_name="python3",
+        progress_bar=False,
+        stderr_file=sys.stderr,
+        config=Config(KernelManager={"transport": "ipc"}),  # a kernel on TCP warns, and could be listened to
     )
     nbformat.write(stable(executed), output)
     partial.unlink()
@@ -64,12 +94,19 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("name", help="the notebook, without folder and ending")
-    parser.add_argument("output", type=Path)
+    parser.add_argument("name", nargs="?", help="the notebook, without folder and ending")
+    parser.add_argument("output", nargs="?", type=Path)
+    parser.add_argument("--tidy", action="store_true")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     arguments = parser.parse_args()
+    if arguments.tidy:
+        return tidy()
+    if arguments.output is None:
+        parser.error("a notebook and an output are needed")
     die_with_parent()
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning that no reader needs
+    # Idle threads sleep instead of spinning: beside another busy program training is then 4 times as fast.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parameters = {name: yaml.safe_load(value) for name, value in arguments.parameters}
     try:
         run(ROOT / "notebooks" / f"{arguments.name}.ipynb", arguments.output, parameters)

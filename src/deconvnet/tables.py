@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from deconvnet import paths
 from deconvnet.params import Params
 
 METHODS = {
@@ -54,8 +55,8 @@ def caption(settings: Params, split: str, images: int, content: str, compute: di
     deconvnet = (compute["stage1"]["flops"] + compute["stage2"]["flops"]) / 1e12
     seeds = ", ".join(str(s.seed) for s in (settings.backbone, settings.stage1, settings.stage2, settings.fcn))
     return (
-        f"Profile {settings.profile}: {settings.data.source} {split}, {images} images; seeds {seeds} (backbone, stage 1, "
-        f"stage 2, FCN-8s); content id {content}. Training compute, forward and backward, backbone excluded: "
+        f"Profile {settings.profile}: {settings.data.source} {split}, {images} images; seeds {seeds} (backbone, "
+        f"stage 1, stage 2, FCN-8s); content id {content}. Training compute, forward and backward, backbone excluded: "
         f"DeconvNet {deconvnet:.1f} TFLOP, FCN-8s {compute['fcn8s']['flops'] / 1e12:.1f} TFLOP."
     )
 
@@ -70,12 +71,25 @@ def write(table1: pd.DataFrame, results: pd.DataFrame, caption: str, folder: Pat
     sources = "\n".join(f"- {m}: {s}" for m, s in table1["source"].items() if s != "this run")
     (folder / "table1.md").write_text(
         f"# Results\n\n{caption}\n\n"
-        "Mean IoU and pixel recall of objects by size, in %. The paper's column is on VOC 2012 test; the two columns are "
-        f"on different data and not comparable with each other.\n\n{markdown(results)}\n\n"
+        "Mean IoU and pixel recall of objects by size, in %. The paper's column is on VOC 2012 test: the "
+        f"two are on different data and not comparable with each other.\n\n{markdown(results)}\n\n"
         f"## Table 1\n\nIoU of each class, in %. Published rows: VOC 2012 test.\n\n{markdown(classes)}\n\n"
         f"How sure the published numbers are:\n\n{sources}\n"
     )
 
 
+def for_readme(page: str, readme: str) -> str:
+    """The README with the results of `page` (table1.md) between its two marks, so that no number is typed by hand."""
+    begin, end = "<!-- results -->\n", "<!-- /results -->"
+    head, rest = readme.split(begin)
+    results = page.split("# Results\n\n")[1].split("## Table 1")[0].strip()
+    return f"{head}{begin}\n{results}\n\n{end}{rest.split(end)[1]}"
+
+
 def markdown(table: pd.DataFrame) -> str:
     return table.to_markdown(floatfmt=".1f", missingval="–")
+
+
+if __name__ == "__main__":  # after a run that is to be committed: python -m deconvnet.tables
+    readme = paths.ROOT / "README.md"
+    readme.write_text(for_readme((paths.TABLES / "table1.md").read_text(), readme.read_text()))

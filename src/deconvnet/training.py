@@ -117,7 +117,7 @@ def train(
         schedule.step()
         if step % every == 0 or step == settings.updates:
             row = {"step": step, "loss": float(torch.stack(recent).sum()) / (len(recent) / len(parts))}
-            row["rate"] = schedule.get_last_lr()[-1]
+            row["rate"] = settings.lr * rate(step - 1, settings)
             recent = []
             if not math.isfinite(row["loss"]):
                 raise FloatingPointError(f"The loss is {row['loss']} after {step} updates: lower the learning rate.")
@@ -144,7 +144,7 @@ def watched_loss(model: nn.Module, watch: Batches) -> float:
 
 @torch.no_grad()
 def fix_batch_norm(net: nn.Module, batches: Batches) -> None:
-    """Replaces the running statistics by the cumulative average over `batches` (501 of 28 in the release, section 4)."""
+    """Replaces the running statistics by the average over `batches` (501 of 28 in the release, section 4)."""
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()

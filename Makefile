@@ -1,0 +1,49 @@
+# make repro · test · lab · lint · clean. Everything runs in .venv, which is built on first use.
+PROFILE ?= icons
+DATA    ?=
+VENV    := .venv
+RUN     := $(VENV)/bin/python
+PYTHON  ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+DISK_GB := 8
+
+.PHONY: help repro test lint lab clean tolerance
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+repro: $(VENV)/installed  ## the pipeline: PROFILE=icons (default) | smoke | voc DATA=folder | voc2012
+	@$(RUN) -m deconvnet.pipeline --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)")
+
+test: lint  ## lint, then all tests with one smoke run of the whole pipeline
+	@$(RUN) -m pytest
+
+lint: $(VENV)/installed  ## ruff; FIX=1 repairs, and puts the notebooks into their canonical form
+	@$(if $(FIX),$(RUN) -m deconvnet.run --tidy && $(VENV)/bin/ruff check -q --fix . && $(VENV)/bin/ruff format -q .)
+	@$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check .
+
+lab: $(VENV)/installed  ## JupyterLab in this environment
+	@cd notebooks && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CURDIR)/$(VENV)/bin/jupyter lab
+
+tolerance: $(VENV)/installed  ## three seeds of the default: reports/tolerance.json, what CI allows (about an hour)
+	@for seed in 1 2; do $(RUN) -m deconvnet.pipeline --profile icons-seed$$seed || exit 1; done
+	@$(RUN) -m deconvnet.tolerance write
+
+clean:  ## removes what a run made apart and caches; the environment and committed results stay
+	rm -rf runs checkpoints .pytest_cache .ruff_cache
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	@command -v git >/dev/null || { echo "git is missing: install it (Debian: apt install git)."; exit 1; }
+	@command -v g++ >/dev/null || { echo "A C++ compiler is missing, which pydensecrf needs (Debian: apt install g++)."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is missing (Debian: apt install python3 python3-venv python3-dev)."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "$(PYTHON) is `$(PYTHON) --version`; Python 3.11 or 3.12 is needed. Name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing (Debian: apt install python3-venv)."; exit 1; }
+	@$(PYTHON) -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || \
+	  { echo "Python's headers are missing, which pydensecrf needs (Debian: apt install python3-dev)."; exit 1; }
+	@test `df -Pk . | awk 'NR==2 {print int($$4/1048576)}'` -ge $(DISK_GB) || \
+	  { echo "$(DISK_GB) GB of free disk are needed here: 6 for the environment, 2 for the default run."; exit 1; }
+	@echo "Building $(VENV) with $(PYTHON): about 6 GB, a few minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements.txt
+	@$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@

@@ -1,0 +1,101 @@
+"""Segments your own photographs with the trained networks.
+
+    python -m deconvnet.predict photo.jpg                     EDeconvNet+CRF, the paper's best
+    python -m deconvnet.predict --method fcn8s --out . *.jpg
+
+Writes <name>_mask.png (VOC's palette) and <name>_overlay.png beside each photograph, or into --out.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from deconvnet import backbone, crf, ensemble, inference, params, paths, voc
+from deconvnet.errors import UserError
+from deconvnet.params import Kernel
+from deconvnet.proposals import EdgeBoxes
+from deconvnet.tables import METHODS
+
+
+class Predictor:
+    """RGB uint8 (H, W, 3) → labels uint8 (H, W), by one of the five methods, from the weights in models/."""
+
+    def __init__(self, method: str):
+        self.method, self.settings = method, params.load()
+        self.fcn = self.deconvnet = None
+        if method != "deconvnet" and method != "deconvnet_crf":
+            self.fcn = backbone.load(backbone.make_fcn(self.settings), "fcn8s")
+        if method != "fcn8s":
+            self.deconvnet = backbone.load(backbone.make_deconvnet(self.settings), "deconvnet")
+            self.boxes = EdgeBoxes(self.settings.proposals)
+        if method.endswith("_crf"):
+            chosen = paths.REPORTS / "crf.json"
+            if not chosen.is_file():
+                raise UserError(f"{chosen} does not exist, which says what the CRF chose on dev: run make repro.")
+            self.kernel = Kernel(**json.loads(chosen.read_text())[method.removesuffix("_crf")]["chosen"])
+
+    def scores(self, image: np.ndarray) -> np.ndarray:
+        s = self.settings
+        if self.method == "fcn8s":
+            return inference.score_image(self.fcn, image).cpu().numpy()
+        windows = inference.choose_windows(self.boxes(image), image.shape[:2], s.inference)
+        scores = inference.score_windows(self.deconvnet, image, windows, s.inference.batch).cpu().numpy()
+        if self.fcn is None:
+            return ensemble.probabilities(scores)
+        whole = inference.score_image(self.fcn, image).cpu().numpy()
+        return ensemble.combine(scores, whole, s.ensemble.rule)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        scores = self.scores(image)
+        if self.method.endswith("_crf"):
+            scores = crf.refine(image, scores, self.kernel, self.settings.crf.steps, self.settings.crf.normalise)
+        return scores.argmax(axis=0).astype(np.uint8)
+
+
+def read_photograph(path: Path) -> np.ndarray:
+    """Any picture that Pillow reads, turned as its EXIF says: RGB uint8 (H, W, 3)."""
+    try:
+        with Image.open(path) as picture:
+            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path} is not a whole picture ({error}).") from None
+
+
+def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The objects' colours half over the photograph; background stays as it is."""
+    mixed = cv2.addWeighted(image, 0.5, voc.colorize(labels), 0.5, 0)
+    return np.where(labels[..., None] > 0, mixed, image)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m deconvnet.predict", description=__doc__.split("\n")[0])
+    parser.add_argument("photographs", nargs="+", type=Path, metavar="photo.jpg")
+    parser.add_argument("--method", choices=METHODS, default="edeconvnet_crf")
+    parser.add_argument("--out", type=Path, help="folder of the results; default: beside each photograph")
+    arguments = parser.parse_args()
+    try:
+        predict = Predictor(arguments.method)
+        for path in arguments.photographs:
+            image = read_photograph(path)
+            labels = predict(image)
+            folder = arguments.out or path.parent
+            folder.mkdir(parents=True, exist_ok=True)
+            mask, over = (folder / f"{path.stem}_{what}.png" for what in ("mask", "overlay"))
+            voc.save_mask(mask, labels)
+            Image.fromarray(overlay(image, labels)).save(over)
+            share = np.bincount(labels.ravel(), minlength=21) / labels.size
+            found = ", ".join(f"{voc.CLASSES[k]} {share[k]:.0%}" for k in np.argsort(-share) if k and share[k])
+            print(f"{path}: {found or 'background only'} -> {mask.name}, {over.name}")
+    except UserError as error:
+        sys.exit(f"\n{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""How far the five mean IoUs may move: three standard deviations over three seeds of training.
+
+    python -m deconvnet.tolerance write                 from reports/ and runs/icons-seed*/reports/ (make tolerance)
+    python -m deconvnet.tolerance check OTHER.json      another run's metrics.json against the committed one
+
+On one machine a run repeats exactly; on another, sums are added in another order and training drifts apart.
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+from deconvnet.paths import REPORTS, ROOT
+from deconvnet.provenance import write_json
+from deconvnet.tables import METHODS
+
+
+def spread(runs: list[dict]) -> dict:
+    """{method: {"mean_iou": [one a run], "tolerance": 3 standard deviations}}"""
+    result = {}
+    for method in METHODS:
+        values = [run[method]["mean_iou"] for run in runs]
+        result[method] = {"mean_iou": values, "tolerance": 3 * statistics.stdev(values)}
+    return result
+
+
+def compare(committed: dict, other: dict, tolerances: dict) -> list[str]:
+    """A line for each method; those out of tolerance, or not numbers, begin with FAILED."""
+    lines = []
+    for method in METHODS:
+        ours, theirs, allowed = (
+            committed[method]["mean_iou"],
+            other[method]["mean_iou"],
+            tolerances[method]["tolerance"],
+        )
+        verdict = "ok" if abs(ours - theirs) <= allowed else "FAILED"
+        lines.append(f"{verdict} {method}: {theirs:.4f}, committed {ours:.4f}, tolerance {allowed:.4f}")
+    return lines
+
+
+def main(command: str, *files: str) -> int:
+    def read(path: Path) -> dict:
+        return json.loads(Path(path).read_text())
+
+    if command == "write":
+        runs = [REPORTS / "metrics.json", *sorted(ROOT.glob("runs/icons-seed*/reports/metrics.json"))]
+        write_json(REPORTS / "tolerance.json", spread([read(path) for path in runs]))
+        return 0
+    lines = compare(read(REPORTS / "metrics.json"), read(files[0]), read(REPORTS / "tolerance.json"))
+    print("\n".join(lines))
+    return int(any(line.startswith("FAILED") for line in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

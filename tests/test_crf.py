@@ -1,0 +1,147 @@
+"""The dense CRF on flat pictures, and the ensemble's two rules by hand."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from deconvnet import crf, ensemble, maps, params
+
+RELEASE = {"gaussian_weight": 3, "gaussian_xy": 3, "bilateral_weight": 5, "bilateral_xy": 20, "bilateral_rgb": 3}
+FLAT = np.full((12, 16, 3), 120, np.uint8)
+
+
+def kernel(**departures):
+    return params.Kernel(**(RELEASE | departures))
+
+
+def confident(labels, sure=0.8, classes=3):
+    """(classes, H, W) probabilities of `sure` for the label and equal ones for the others."""
+    other = (1 - sure) / (classes - 1)
+    return np.where(np.arange(classes)[:, None, None] == labels, sure, other).astype(np.float32)
+
+
+# CRF
+
+
+def test_unary_of_ruled_out_classes_is_finite():
+    probabilities = np.zeros((21, 2, 3), np.float32)
+    probabilities[4] = 1
+    energies = crf.unary(probabilities)
+    assert energies.shape == (21, 6)
+    assert np.isfinite(energies).all()
+    assert energies[4] == pytest.approx(0)
+    assert energies[3] == pytest.approx(-np.log(1e-8), rel=1e-5)
+
+
+def test_unary_is_minus_the_logarithm():
+    probabilities = np.array([[[0.5, 0.2]], [[0.5, 0.8]]])
+    np.testing.assert_allclose(crf.unary(probabilities), -np.log([[0.5, 0.2], [0.5, 0.8]]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_refined_probabilities_are_probabilities(normalise):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)  # neither square nor even
+    probabilities = softmax(rng.normal(0, 2, (21, 9, 14)), axis=0)
+    probabilities[:, 0, 0] = np.eye(21)[3]  # exactly 0 and 1
+    refined = crf.refine(image, probabilities, kernel(), 10, normalise)
+    assert refined.shape == (21, 9, 14)
+    assert np.isfinite(refined).all()
+    assert (refined >= 0).all()
+    np.testing.assert_allclose(refined.sum(axis=0), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_lone_wrong_pixel_in_a_flat_region_is_repaired(normalise):
+    truth = np.zeros((12, 16), int)
+    truth[:, 8:] = 1
+    image = FLAT.copy()
+    image[:, 8:] = 20
+    labels = truth.copy()
+    labels[5, 3] = 2
+    refined = crf.refine(image, confident(labels), kernel(), 10, normalise).argmax(axis=0)
+    assert (refined == truth).all()
+
+
+@pytest.mark.parametrize("one", [{"gaussian_weight": 0}, {"bilateral_weight": 0}])
+def test_either_kernel_repairs_it_alone(one):
+    labels = np.zeros((12, 16), int)
+    labels[5, 3] = 2
+    assert (crf.refine(FLAT, confident(labels), kernel(**one), 10, False).argmax(axis=0) == 0).all()
+
+
+def test_without_kernels_nothing_changes():
+    labels = np.random.default_rng(0).integers(0, 3, (12, 16))
+    probabilities = confident(labels)
+    same = crf.refine(FLAT, probabilities, kernel(gaussian_weight=0, bilateral_weight=0), 10, False)
+    np.testing.assert_allclose(same, probabilities, rtol=1e-4)
+
+
+def test_rows_and_columns_are_not_swapped():
+    """Horizontal stripes of colour hold horizontal stripes of labels, and pull crossing ones towards them."""
+    image, stripes = FLAT.copy(), np.zeros((12, 16), int)
+    image[6:], stripes[6:] = 20, 1
+    labels = stripes.copy()
+    labels[:, 7] = 1 - labels[:, 7]
+    bilateral = kernel(gaussian_weight=0)
+    assert (crf.refine(image, confident(labels), bilateral, 10, False).argmax(axis=0) == stripes).all()
+
+
+def test_normalisation_changes_the_result():
+    """The reason why it is a parameter: without it, weights grow with the number of neighbours."""
+    labels = np.zeros((12, 16), int)
+    labels[:, 8:] = 1  # the picture is flat: nothing holds this border
+    plain, normal = (crf.refine(FLAT, confident(labels, 0.6), kernel(), 10, flag) for flag in (False, True))
+    assert not np.allclose(plain, normal, atol=0.01)
+
+
+# Ensemble
+
+
+def pixel(*scores):
+    return np.array(scores, np.float32).reshape(-1, 1, 1)
+
+
+def test_mean_of_probabilities_by_hand():
+    first, second = np.log(pixel(3, 1)), np.log(pixel(1, 4))  # 3/4 1/4 and 1/5 4/5
+    combined = ensemble.combine(first, second, "mean")
+    assert combined.ravel().tolist() == pytest.approx([(3 / 4 + 1 / 5) / 2, (1 / 4 + 4 / 5) / 2], rel=1e-5)
+
+
+def test_product_of_scores_by_hand():
+    combined = ensemble.combine(pixel(2, 1), pixel(0.5, 3), "product")  # products 1 and 3
+    assert combined.ravel().tolist() == pytest.approx([1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))], rel=1e-5)
+
+
+def test_a_negative_fcn_score_never_contributes_to_the_product():
+    strong, none = ensemble.combine(pixel(9, 1, 2), pixel(-5, 1, 0), "product"), softmax([0, 1, 0])
+    assert strong.ravel().tolist() == pytest.approx(none, rel=1e-5)
+    both = ensemble.combine(pixel(-9, 1, 2), pixel(-5, 1, 0), "product")  # nor do two negative ones make a positive
+    assert both.ravel().tolist() == pytest.approx(none, rel=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["mean", "product"])
+def test_combined_probabilities_sum_to_one(rule):
+    deconvnet, fcn8s = np.random.default_rng(0).normal(0, 5, (2, 21, 4, 5))
+    combined = ensemble.combine(deconvnet, fcn8s, rule)
+    assert combined.shape == (21, 4, 5)
+    np.testing.assert_allclose(combined.sum(axis=0), 1, rtol=1e-6)
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="not median"):
+        ensemble.combine(pixel(1, 2), pixel(1, 2), "median")
+
+
+def test_methods_read_the_scores_they_are_made_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(maps, "SCORES", tmp_path / "scores")
+    monkeypatch.setattr(maps, "PREDICTIONS", tmp_path / "predictions")
+    first, second = pixel(2, 0, 1), pixel(0, 3, 1)
+    maps.save_scores("deconvnet", "a", first)
+    maps.save_scores("fcn8s", "a", second)
+    np.testing.assert_allclose(ensemble.of_method("fcn8s", "a", "mean"), softmax(second, axis=0), rtol=1e-5)
+    for rule, label in (("mean", 1), ("product", 2)):  # products 0, 0, 1
+        expected = ensemble.combine(first, second, rule)
+        np.testing.assert_allclose(ensemble.of_method("edeconvnet", "a", rule), expected, rtol=1e-5)
+        ensemble.predict_all("both", ["a"], rule)
+        assert maps.read_prediction("both", "a").tolist() == [[label]]

@@ -1,0 +1,269 @@
+"""What the networks are shown and asked for, on a drawn scene: a person and a car that touch, between void contours."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from deconvnet import examples, params, training
+from deconvnet.errors import UserError
+from deconvnet.examples import BOX
+from deconvnet.voc import VOID
+
+PERSON, CAR = 15, 7
+LABELS = np.zeros((40, 60), np.uint8)
+LABELS[8:28, 10:22] = PERSON
+LABELS[14:30, 22:50] = CAR
+LABELS[7, 10:22] = LABELS[30, 22:50] = VOID
+INSTANCES = np.where(LABELS == VOID, VOID, np.select([LABELS == PERSON, LABELS == CAR], [1, 2])).astype(np.uint8)
+IMAGE = np.stack([LABELS] * 3, axis=2)  # a picture from which the label can be read
+SCENE = {"a": (IMAGE, LABELS, INSTANCES)}
+OBJECTS = pd.DataFrame(
+    [("a", 1, PERSON, 10, 8, 22, 28), ("a", 2, CAR, 22, 14, 50, 30)], columns=["image", "instance", "label", *BOX]
+)
+
+
+def crops(**departures):
+    """Settings of a stage, with small batches."""
+    small = {"batch": 6, "updates": 5, "seed": 0, "context": 1.2, "square": True, "jitter": None, "balance": True}
+    return params.validate(params.compose("icons"), "icons").stage1.model_copy(update=small | departures)
+
+
+def fcn(batch):
+    return params.validate(params.compose("icons"), "icons").fcn.model_copy(update={"batch": batch, "seed": 0})
+
+
+def values(labels):
+    return set(np.unique(labels).tolist())
+
+
+# Label rules
+
+
+def test_stage_1_keeps_one_object_and_void():
+    only = examples.only_object(LABELS, INSTANCES, 1)
+    assert (only[8:28, 10:22] == PERSON).all()
+    assert (only == PERSON).sum() == 20 * 12
+    assert ((only == VOID) == (LABELS == VOID)).all()
+    assert values(only) == {0, PERSON, VOID}
+    assert only.dtype == np.uint8
+
+
+def test_stage_1_batch_has_the_row_object_alone():
+    table = OBJECTS.query("label == @PERSON")  # its box takes in a part of the car
+    _, labels = examples.crop_batches(SCENE, table, crops(), 24)[0]
+    assert (LABELS[6:30, 4:28] == CAR).any()
+    assert values(labels) == {0, PERSON, VOID}
+
+
+def test_stage_2_batch_keeps_all_classes():
+    table = OBJECTS.query("label == @PERSON").assign(instance=0)
+    _, labels = examples.crop_batches(SCENE, table, crops(), 24)[0]
+    assert values(labels) == {0, PERSON, CAR, VOID}
+
+
+def test_a_crop_shows_what_its_box_says():
+    """12 × 20 px around (16, 18), extended to 24: columns 4–28, rows 6–30."""
+    table = OBJECTS.query("label == @PERSON").assign(instance=0)
+    images, labels = examples.crop_batches(SCENE, table, crops(batch=20), 24)[0]
+    expected = torch.from_numpy(LABELS[6:30, 4:28]).long()
+    flips = [torch.equal(label, expected.flip(1)) for label in labels]
+    assert 0 < sum(flips) < 20
+    assert all(flip or torch.equal(label, expected) for flip, label in zip(flips, labels, strict=True))
+    assert torch.equal(images, labels[:, None].expand(-1, 3, -1, -1).float())
+    assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
+
+
+def test_outside_of_the_image_is_black_and_void():
+    """28 × 16 px around (36, 22), extended to 34: rows 5–39; put at the corner, it leaves the image on two sides."""
+    corner = pd.DataFrame([("a", 0, CAR, 50, 30, 60, 40)], columns=["image", "instance", "label", *BOX])
+    images, labels = examples.crop_batches(SCENE, corner, crops(context=2.0), 20)[0]
+    assert (labels[:, 15:] == VOID).all()
+    assert (images[:, :, 15:] == 0).all()
+    assert ((labels == VOID).sum(dim=(1, 2)) == 20 * 20 - 15 * 15 + (LABELS[25:, 45:] == VOID).sum()).all()
+
+
+@pytest.mark.parametrize("jitter", [None, 72, 36, 251])
+def test_resizing_and_jitter_invent_no_class(jitter):
+    """Between void (255) and background (0) or a class, interpolation would make other classes."""
+    for instance, allowed in ((1, {0, PERSON, VOID}), (0, {0, PERSON, CAR, VOID})):
+        table = OBJECTS.query("label == @PERSON").assign(instance=instance)
+        _, labels = examples.crop_batches(SCENE, table, crops(jitter=jitter, context=1.9), 32)[0]
+        assert values(labels) <= allowed
+        assert jitter == 251 or VOID in values(labels)  # 32 of 251 may miss the contour
+
+
+def test_an_all_void_crop_stays_void():
+    void = {"a": (IMAGE, np.full_like(LABELS, VOID), np.full_like(INSTANCES, VOID))}
+    for instance in (0, 1):
+        _, labels = examples.crop_batches(void, OBJECTS.assign(instance=instance), crops(jitter=40), 32)[0]
+        assert (labels == VOID).all()
+
+
+def test_backbone_crops_have_the_class_of_their_row():
+    batches = examples.crop_batches(SCENE, OBJECTS, crops(batch=20), 24, whole_label=True)
+    images, labels = batches[0]
+    assert labels.shape == (20,)
+    assert values(labels) == {PERSON, CAR}
+    assert [int(i) for i in images[:, 0, 12, 12]] == labels.tolist()  # the object is in the middle
+
+
+# Jitter
+
+
+def test_jitter_cuts_and_flips_image_and_labels_together():
+    labels = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    image = np.stack([labels] * 3, axis=2)
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(300):
+        cut, found = examples.jitter(image, labels, 8, 10, rng)
+        assert (cut == found[..., None]).all()
+        flipped = found[0, 0] > found[0, 1]
+        upright = found[:, ::-1] if flipped else found
+        y, x = divmod(int(upright[0, 0]), 10)
+        assert (upright == labels[y : y + 8, x : x + 8]).all()
+        seen.add((y, x, bool(flipped)))
+    assert len(seen) == 3 * 3 * 2  # every place, both ways
+
+
+def test_no_jitter_takes_the_whole_crop():
+    labels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    _, found = examples.jitter(np.stack([labels] * 3, axis=2), labels, 8, None, np.random.default_rng(0))
+    assert sorted(found.ravel().tolist()) == list(range(64))
+
+
+# Batches
+
+
+def test_a_batch_is_a_function_of_seed_and_step_alone():
+    first, again = (examples.crop_batches(SCENE, OBJECTS, crops(jitter=32), 24) for _ in range(2))
+    late = again[3]
+    assert all(torch.equal(a, b) for a, b in zip(first[3], late, strict=True))
+    assert not torch.equal(first[2][1], late[1])
+    other = examples.crop_batches(SCENE, OBJECTS, crops(jitter=32, seed=99), 24)
+    assert not torch.equal(other[3][1], late[1])
+
+
+def test_workers_do_not_change_the_batches(monkeypatch):
+    monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
+    batches = examples.crop_batches(SCENE, OBJECTS, crops(jitter=32), 24)
+    runs = []
+    for workers in ("0", "2"):
+        monkeypatch.setenv("DECONVNET_WORKERS", workers)
+        runs.append(list(training.loader(batches)))
+    assert len(runs[0]) == len(runs[1]) == 5
+    for (image, label), (other_image, other_label) in zip(*runs, strict=True):
+        assert torch.equal(image, other_image)
+        assert torch.equal(label, other_label)
+
+
+def test_batches_end():
+    batches = examples.crop_batches(SCENE, OBJECTS, crops(), 24)
+    assert len(batches) == len(list(batches)) == 5
+    with pytest.raises(IndexError):
+        batches[5]
+
+
+def test_batches_like_others_draw_anew():
+    batches = examples.crop_batches(SCENE, OBJECTS, crops(jitter=32), 24)
+    other = batches.like(steps=2, batch=3)
+    assert (len(other), other[0][1].shape[0]) == (2, 3)
+    assert (len(batches), batches[0][1].shape[0]) == (5, 6)
+    assert not torch.equal(batches.like(steps=5, batch=6)[0][1], batches[0][1])
+
+
+def drawn(balance):
+    """How often each of three classes with 100, 10 and 1 examples is drawn in 3,000."""
+    table = pd.DataFrame({"label": [1] * 100 + [2] * 10 + [3]})
+    batches = examples.Batches(table, 3000, 1, 0, balance, lambda row, rng: (np.zeros((1, 1, 3)), row.label))
+    return np.bincount(batches[0][1], minlength=4)[1:]
+
+
+def test_balance_draws_each_class_equally_often():
+    deviation = (3000 * 1 / 3 * 2 / 3) ** 0.5
+    assert np.abs(drawn(balance=True) - 1000).max() < 5 * deviation
+
+
+def test_without_balance_each_example_is_drawn_equally_often():
+    share = np.array([100, 10, 1]) / 111
+    deviation = (3000 * share * (1 - share)) ** 0.5
+    assert (np.abs(drawn(balance=False) - 3000 * share) < 5 * deviation).all()
+
+
+# Stage 2's table
+
+
+def proposals(*rows):
+    return np.array([(*row, 0.5) for row in rows], np.float32).reshape(-1, 5)
+
+
+def test_proposals_that_overlap_enough_are_kept_with_the_best_objects_label():
+    objects = pd.DataFrame(
+        [("a", 1, 5, 0, 0, 10, 10), ("a", 2, 6, 10, 0, 20, 10)], columns=["image", "instance", "label", *BOX]
+    )
+    found = {
+        "a": proposals(
+            (0, 0, 10, 5),  # IoU 1/2 with the first
+            (0, 0, 10, 4),  # 2/5
+            (4, 0, 20, 10),  # 60/200 with the first, 100/160 with the second
+            (100, 100, 110, 110),
+            (0, 0, 10, 10),
+        )
+    }
+    table = examples.overlapping(found, objects, 0.5)
+    assert table[BOX].to_numpy().tolist() == [[0, 0, 10, 5], [4, 0, 20, 10], [0, 0, 10, 10]]
+    assert table["label"].tolist() == [5, 6, 5]
+    assert table["image"].tolist() == ["a"] * 3
+    assert (table["instance"] == 0).all()
+
+
+def test_images_without_proposals_or_without_hits_are_left_out():
+    objects = pd.DataFrame([(name, 1, 5, 0, 0, 10, 10) for name in "abc"], columns=["image", "instance", "label", *BOX])
+    found = {"a": proposals(), "b": proposals((50, 50, 60, 60)), "c": proposals((0, 0, 10, 10))}
+    table = examples.overlapping(found, objects, 0.5)
+    assert table[["image", "label", "x2"]].to_numpy().tolist() == [["c", 5, 10]]
+    assert examples.overlapping({name: proposals() for name in "abc"}, objects, 0.5).empty
+
+
+def test_a_split_without_any_hit_is_refused(tmp_path, monkeypatch):
+    OBJECTS.assign(split="train").to_csv(tmp_path / "objects.csv", index=False)
+    monkeypatch.setattr(examples, "OBJECTS", tmp_path / "objects.csv")
+    monkeypatch.setattr(examples, "load_proposals", lambda split: {"a": proposals((58, 38, 60, 40))})
+    with pytest.raises(UserError, match="lower it"):
+        examples.stage_table(2, "train", crops(iou=0.5))
+    assert len(examples.stage_table(1, "train", crops())) == 2
+
+
+# Whole images
+
+
+def test_whole_images_are_padded_right_and_below_to_whole_cells():
+    tall = np.full((45, 20), 3, np.uint8)
+    scenes = SCENE | {"b": (np.full((45, 20, 3), 9, np.uint8), tall, tall)}
+    images, labels = examples.image_batches(scenes, ["a", "b"], fcn(batch=40), 32)[0]
+    assert images.shape == (40, 3, 64, 64)  # 45 × 60 at most
+    assert labels.shape == (40, 64, 64)
+    kinds = set()
+    for image, label in zip(images, labels, strict=True):
+        if label[0, 0] == 3:
+            kinds.add("b")
+            assert (label[:45, :20] == 3).all()
+            assert (image[:, :45, :20] == 9).all()
+            height, width = 45, 20
+        else:
+            truth = torch.from_numpy(LABELS).long()
+            flipped = torch.equal(label[:40, :60], truth.flip(1))
+            kinds.add("flipped" if flipped else "upright")
+            assert flipped or torch.equal(label[:40, :60], truth)
+            assert torch.equal(image[0, :40, :60].long(), label[:40, :60])
+            height, width = 40, 60
+        assert (label[height:] == VOID).all()
+        assert (label[:, width:] == VOID).all()
+        assert image[:, height:].sum() == image[:, :, width:].sum() == 0
+    assert kinds == {"b", "flipped", "upright"}
+
+
+def test_images_that_fill_whole_cells_are_not_padded():
+    full = np.ones((32, 64), np.uint8)
+    images, _ = examples.image_batches({"a": (np.stack([full] * 3, axis=2), full, full)}, ["a"], fcn(batch=2), 32)[0]
+    assert images.shape[-2:] == (32, 64)

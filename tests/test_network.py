@@ -1,0 +1,321 @@
+"""Both networks against the paper's table 2, hand-worked unpooling, and positions that must not shift."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import vgg16
+
+from deconvnet import DeconvNet, FCN8s, backbone
+from deconvnet.errors import UserError
+from deconvnet.fcn import bilinear
+from deconvnet.network import Encoder
+
+NARROW = ((1, 1),) * 5
+VOC_WIDE = ((2, 2), (2, 2), (2, 3), (2, 3), (2, 3))
+
+TABLE_2 = {  # layer of the paper: its place here, side and channels of its output
+    "conv1_1": ("encoder.blocks.0.conv1_1", 224, 64),
+    "conv1_2": ("encoder.blocks.0.conv1_2", 224, 64),
+    "conv2_1": ("encoder.blocks.1.conv2_1", 112, 128),
+    "conv2_2": ("encoder.blocks.1.conv2_2", 112, 128),
+    "conv3_1": ("encoder.blocks.2.conv3_1", 56, 256),
+    "conv3_2": ("encoder.blocks.2.conv3_2", 56, 256),
+    "conv3_3": ("encoder.blocks.2.conv3_3", 56, 256),
+    "conv4_1": ("encoder.blocks.3.conv4_1", 28, 512),
+    "conv4_2": ("encoder.blocks.3.conv4_2", 28, 512),
+    "conv4_3": ("encoder.blocks.3.conv4_3", 28, 512),
+    "conv5_1": ("encoder.blocks.4.conv5_1", 14, 512),
+    "conv5_2": ("encoder.blocks.4.conv5_2", 14, 512),
+    "conv5_3": ("encoder.blocks.4.conv5_3", 14, 512),
+    "fc6": ("encoder.fc6", 1, 4096),
+    "fc7": ("encoder.fc7", 1, 4096),
+    "fc6-deconv": ("fc6_deconv", 7, 512),
+    "deconv5_1": ("decoder.0.deconv5_1", 14, 512),
+    "deconv5_2": ("decoder.0.deconv5_2", 14, 512),
+    "deconv5_3": ("decoder.0.deconv5_3", 14, 512),
+    "deconv4_1": ("decoder.1.deconv4_1", 28, 512),
+    "deconv4_2": ("decoder.1.deconv4_2", 28, 512),
+    "deconv4_3": ("decoder.1.deconv4_3", 28, 256),
+    "deconv3_1": ("decoder.2.deconv3_1", 56, 256),
+    "deconv3_2": ("decoder.2.deconv3_2", 56, 256),
+    "deconv3_3": ("decoder.2.deconv3_3", 56, 128),
+    "deconv2_1": ("decoder.3.deconv2_1", 112, 128),
+    "deconv2_2": ("decoder.3.deconv2_2", 112, 64),
+    "deconv1_1": ("decoder.4.deconv1_1", 224, 64),
+    "deconv1_2": ("decoder.4.deconv1_2", 224, 64),
+    "seg-score": ("score", 224, 21),
+}
+
+
+@pytest.fixture(scope="module")
+def paper_net():
+    """The paper's network without its gigabyte: shapes only."""
+    with torch.device("meta"):
+        return DeconvNet()
+
+
+def randomise(net):
+    """Weights large enough to tell one input from another."""
+    torch.manual_seed(0)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return net.eval()
+
+
+# DeconvNet
+
+
+def test_parameters_and_batch_norms_are_the_papers(paper_net):
+    assert sum(p.numel() for p in paper_net.parameters()) == 251_805_653
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in paper_net.modules()) == 29
+
+
+def test_parameters_of_each_side(paper_net):
+    def count(*parts, kinds):
+        modules = [m for part in parts for m in part.modules() if isinstance(m, kinds)]
+        return sum(p.numel() for m in modules for p in m.parameters())
+
+    convolutions = (nn.Conv2d, nn.ConvTranspose2d)
+    assert count(paper_net.encoder, kinds=convolutions) == 134_260_544
+    assert count(paper_net.fc6_deconv, paper_net.decoder, kinds=convolutions) == 117_510_336
+    assert count(paper_net.score, kinds=convolutions) == 1_365
+    assert count(paper_net, kinds=nn.BatchNorm2d) == 33_408
+
+
+def test_every_output_has_the_shape_of_table_2(paper_net):
+    layers = {name: m for name, m in paper_net.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)}
+    places = {place: layer for layer, (place, _, _) in TABLE_2.items()}
+    assert {name.removesuffix(".conv") for name in layers} == set(places)
+    seen = []  # in the order of computation
+    hooks = [
+        m.register_forward_hook(lambda _, __, out, name=name: seen.append((name.removesuffix(".conv"), out.shape)))
+        for name, m in layers.items()
+    ]
+    paper_net(torch.zeros(2, 3, 224, 224, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    assert [(places[name], tuple(shape)) for name, shape in seen] == [
+        (layer, (2, channels, side, side)) for layer, (_, side, channels) in TABLE_2.items()
+    ]
+
+
+def test_pooling_sides_and_widths(paper_net):
+    pools, switches = paper_net.encoder(torch.zeros(1, 3, 224, 224, device="meta"))
+    assert [tuple(p.shape[1:]) for p in pools] == [
+        (64, 112, 112), (128, 56, 56), (256, 28, 28), (512, 14, 14), (512, 7, 7)
+    ]  # fmt: skip
+    assert [s.shape for s in switches] == [p.shape for p in pools]
+
+
+def test_every_layer_but_the_last_is_followed_by_batch_norm_and_relu(paper_net):
+    units = [m for m in paper_net.modules() if isinstance(m, nn.Sequential) and hasattr(m, "conv")]
+    assert len(units) == 29
+    assert all([type(m) for m in unit][1:] == [nn.BatchNorm2d, nn.ReLU] for unit in units)
+    assert type(paper_net.score) is nn.Conv2d
+    assert not any(isinstance(m, nn.Dropout | nn.Dropout2d) for m in paper_net.modules())
+
+
+def test_scores_may_be_negative():
+    net = DeconvNet(classes=3, blocks=NARROW, fc=1, size=32).eval()
+    nn.init.constant_(net.score.bias, -2.0)
+    nn.init.zeros_(net.score.weight)
+    assert (net(torch.rand(1, 3, 32, 32)) == -2).all()
+
+
+def test_initial_batch_norm_is_the_releases():
+    for module in DeconvNet(blocks=VOC_WIDE, fc=2, size=32).modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.eps == 1e-9
+            assert (module.weight == 1).all()
+            assert (module.bias == torch.tensor(0.001)).all()
+
+
+def test_decoder_and_score_start_gaussian():
+    torch.manual_seed(0)
+    net = DeconvNet(blocks=((16, 1), (24, 2)), fc=64, size=16)
+    layers = [m for m in net.modules() if isinstance(m, nn.ConvTranspose2d)] + [net.score]
+    assert len(layers) == 5
+    for layer in layers:
+        deviation = 0.01 / (2 * layer.weight.numel()) ** 0.5  # of an estimate of the standard deviation
+        assert layer.weight.std().item() == pytest.approx(0.01, abs=5 * deviation)
+        assert abs(layer.weight.mean().item()) < 5 * 0.01 / layer.weight.numel() ** 0.5
+        assert (layer.bias == 0).all()
+
+
+def test_unpooling_puts_each_maximum_back_where_it_stood():
+    x = torch.tensor([[1.0, 5, 2, 1], [3, 2, 0, 4], [9, 1, 1, 1], [2, 8, 7, 1]])[None, None]
+    back = torch.tensor([[0.0, 5, 0, 0], [0, 0, 0, 4], [9, 0, 0, 0], [0, 0, 7, 0]])
+    encoder = Encoder(((3, 1),), fc=1, fc_kernel=2, bn_eps=None, std=1.0)
+    nn.init.dirac_(encoder.blocks[0].conv1_1.conv.weight)
+    nn.init.zeros_(encoder.blocks[0].conv1_1.conv.bias)
+    (pool,), (switch,) = encoder(x + encoder.mean)  # the convolution hands the image on
+    torch.testing.assert_close(pool[0, 0], torch.tensor([[5.0, 4], [9, 7]]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(F.max_unpool2d(pool, switch, 2, 2)[0, 0], back, atol=1e-4, rtol=0)
+
+
+def test_the_decoder_takes_the_switches_of_its_own_block():
+    """Deconvolutions that hand their input on leave a score exactly at the argmax of each 4×4 window."""
+    net = DeconvNet(classes=1, blocks=((1, 1), (1, 1)), fc=1, size=8, bn_eps=None)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.zeros_(module.bias)
+            nn.init.dirac_(module.weight) if module.kernel_size == (3, 3) else nn.init.ones_(module.weight)
+    image = torch.zeros(1, 3, 8, 8)
+    image[0, 0] = torch.randperm(64, generator=torch.Generator().manual_seed(0)).view(8, 8).float() + 1
+    scores = net(image + net.encoder.mean)[0, 0]
+    maxima = F.max_pool2d(image[:, :1], 4).flatten()
+    assert sorted(scores.nonzero().tolist()) == sorted((image[0, 0][..., None] == maxima).any(-1).nonzero().tolist())
+
+
+def test_a_size_that_is_no_multiple_of_the_stride_is_refused():
+    with pytest.raises(ValueError, match="size 100 is not a multiple of 32"):
+        DeconvNet(blocks=NARROW, fc=1, size=100)
+
+
+def test_the_encoder_takes_the_mean_off_and_scales():
+    encoder = Encoder(((3, 1),), fc=1, fc_kernel=1, bn_eps=None, std=2.0)
+    nn.init.dirac_(encoder.blocks[0].conv1_1.conv.weight)
+    nn.init.zeros_(encoder.blocks[0].conv1_1.conv.bias)
+    white = torch.full((1, 3, 2, 2), 255.0)
+    (pool,), _ = encoder(white)
+    rgb = torch.tensor([255 - 122.675, 255 - 116.669, 255 - 104.008]) / 2
+    torch.testing.assert_close(pool[0, :, 0, 0], rgb)
+
+
+# FCN-8s
+
+
+@pytest.mark.parametrize("size", [64, 96])  # fc6 kernels of 2 and 3
+@pytest.mark.parametrize(("height", "width"), [(37, 53), (32, 64), (1, 100)])
+def test_fcn_scores_have_the_images_size(size, height, width):
+    net = FCN8s(classes=4, blocks=NARROW, fc=2, size=size).eval()
+    assert net(torch.rand(2, 3, height, width)).shape == (2, 4, height, width)
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_fcn_says_nothing_before_it_has_learned(size):
+    net = FCN8s(blocks=NARROW, fc=2, size=size).eval()
+    assert (net(255 * torch.rand(1, 3, 37, 53)) == 0).all()
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_fcn_of_a_shifted_image_is_shifted(size):
+    net = randomise(FCN8s(classes=2, blocks=NARROW, fc=2, size=size))
+    net.encoder.mean.zero_()
+    wide = torch.rand(1, 3, 256, 288, generator=torch.Generator().manual_seed(1))
+    left, right = net(wide[..., :-32]), net(wide[..., 32:])
+    inside = slice(96, 160)
+    assert left[..., inside, 128:160].std() > 1e-3
+    torch.testing.assert_close(left[..., inside, 128:160], right[..., inside, 96:128], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(left[..., inside, 128:160], right[..., inside, 95:127], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 7])
+@pytest.mark.parametrize(("score", "stride"), [("score_fc7", 32), ("score_pool4", 16), ("score_pool3", 8)])
+def test_fcn_keeps_positions(kernel, score, stride):
+    """A network that hands the image on, given a ramp, must return the ramp: half a cell's shift would show.
+
+    The maximum of a ramp over a cell of `stride` pixels stands at its last pixel, (stride - 1) / 2 after its centre.
+    """
+    net = FCN8s(classes=1, blocks=NARROW, fc=1, size=32 * kernel).eval()
+    net.encoder.mean.zero_()
+    for module in net.encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.dirac_(module.weight)
+    nn.init.constant_(net.encoder.fc6.conv.weight, 1 / kernel**2)
+    nn.init.ones_(getattr(net, score).weight)
+    height, width = 320, 384
+    ramp = torch.arange(width) + 3.0 * torch.arange(height)[:, None] + 10
+    out = net(torch.stack([ramp, 0 * ramp, 0 * ramp])[None])[0, 0]
+    expected = ramp + (stride - 1) / 2 * (1 + 3)
+    inside = slice(144, 176), slice(144, 240)  # out of the reach of the border's zeros
+    torch.testing.assert_close(out[inside], expected[inside], atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("stride", [2, 8])
+def test_bilinear_upsampling_keeps_constants_and_channels_apart(stride):
+    layer = bilinear(nn.ConvTranspose2d(2, 2, 2 * stride, stride=stride, bias=False))
+    out = layer(torch.tensor([3.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 6, 6))
+    inside = out[..., stride:-stride, stride:-stride]
+    torch.testing.assert_close(inside, torch.tensor([3.0, -1.0]).view(1, 2, 1, 1).expand_as(inside))
+
+
+def test_bilinear_weights_by_hand():
+    weight = bilinear(nn.ConvTranspose2d(1, 1, 4, stride=2, bias=False)).weight[0, 0]
+    row = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    torch.testing.assert_close(weight, row[:, None] * row)
+
+
+def test_the_last_upsampling_stays_bilinear():
+    net = FCN8s(blocks=NARROW, fc=1, size=32)
+    assert not net.up8.weight.requires_grad
+    assert net.up2_fc7.weight.requires_grad
+
+
+# The encoder's weights
+
+
+class SmallVgg(nn.Module):
+    """torchvision's VGG in small: what `vgg16_state` reads of it is features and classifier."""
+
+    def __init__(self):
+        super().__init__()
+        layers, before = [], 3
+        for width, depth in ((2, 1), (3, 2)):
+            for _ in range(depth):
+                layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+                before = width
+            layers.append(nn.MaxPool2d(2, 2))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(nn.Linear(3 * 2 * 2, 5), nn.ReLU(), nn.Dropout(), nn.Linear(5, 5), nn.ReLU())
+
+    def forward(self, x):
+        return self.classifier(self.features(x).flatten(1))
+
+
+def test_vgg16_state_computes_what_torchvisions_net_does():
+    source = randomise(SmallVgg())
+    encoder = Encoder(((2, 1), (3, 2)), fc=5, fc_kernel=2, bn_eps=None, std=58.0)
+    encoder.load_state_dict(backbone.vgg16_state(encoder, source), strict=True)
+    image = 255 * torch.rand(2, 3, 8, 8)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = source((image / 255 - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
+    pools, _ = encoder(image)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(encoder.fc7(encoder.fc6(pools[-1])).flatten(1), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_vgg16_state_covers_all_convolutions_of_the_paper_and_no_batch_norm(paper_net):
+    with torch.device("meta"):
+        state = backbone.vgg16_state(paper_net.encoder, vgg16())
+    ours = {name: tensor.shape for name, tensor in paper_net.encoder.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in state.items()} == {
+        name: shape for name, shape in ours.items() if ".conv." in name or name == "mean"
+    }
+
+
+def test_other_blocks_take_no_vgg16_weights():
+    with pytest.raises(UserError, match="source: train"):
+        backbone.start_from_vgg16(Encoder(NARROW, 1, 1, None, 1.0))
+
+
+def test_weights_come_back_set_to_inference(tmp_path, monkeypatch):
+    monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
+    net = DeconvNet(blocks=NARROW, fc=1, size=32).train()
+    nn.init.constant_(net.encoder.fc6.bn.running_mean, 7.0)
+    backbone.save(net, "net", tmp_path)
+    back = backbone.load(DeconvNet(blocks=NARROW, fc=1, size=32), "net", tmp_path)
+    assert not any(module.training for module in back.modules())
+    assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in back.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    backbone.save(DeconvNet(blocks=NARROW, fc=1, size=32), "net", tmp_path)
+    with pytest.raises(UserError, match="another network"):
+        backbone.load(DeconvNet(blocks=NARROW, fc=2, size=32), "net", tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        backbone.load(DeconvNet(blocks=NARROW, fc=1, size=32), "other", tmp_path)
+    (tmp_path / "junk.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        backbone.load(DeconvNet(blocks=NARROW, fc=1, size=32), "junk", tmp_path)

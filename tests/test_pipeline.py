@@ -1,0 +1,260 @@
+"""The whole pipeline, once, with the smoke profile in a fresh clone; every test here looks at what that run left."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from deconvnet import voc
+from deconvnet.paths import ROOT
+from deconvnet.tables import METHODS
+
+PROGRAMS = Path(sys.executable).parent
+
+
+def call(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
+    """Runs a program of this environment on the code of `folder`; returns its output and status."""
+    environment = os.environ | {
+        "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder / "src"),
+        **variables,
+    }
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory) -> Path:
+    """A clone of the project as it stands, uncommitted changes included."""
+    folder = tmp_path_factory.mktemp("fresh") / "deconvnet"
+    git(ROOT, "clone", "-q", str(ROOT), str(folder))
+    for name in git(ROOT, "ls-files", "-mo", "--exclude-standard").splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).exists():
+            shutil.copy2(ROOT / name, folder / name)
+        else:
+            (folder / name).unlink()
+    git(folder, "add", "-A")
+    git(
+        folder,
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@example.org",
+        "commit",
+        "-qm",
+        "as it is",
+        "--allow-empty",
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke(clone) -> Path:
+    """The folder of the smoke run, runs/smoke of the clone."""
+    done = call(clone, "python", "-m", "deconvnet.pipeline", "--profile", "smoke")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "| EDeconvNet+CRF |" in done.stdout
+    return clone / "runs" / "smoke"
+
+
+def test_every_stage_ran_and_left_its_outputs(smoke):
+    lock = yaml.safe_load((smoke / "dvc.lock").read_text())["stages"]
+    assert len(lock) == 11
+    for stage in lock.values():
+        for out in stage["outs"]:
+            assert (smoke / out["path"]).exists(), out["path"]
+
+
+def test_a_run_apart_leaves_the_project_as_it_was(clone, smoke):
+    assert git(clone, "status", "--porcelain") == ""
+
+
+def test_a_second_run_does_nothing(smoke):
+    done = call(smoke, "dvc", "repro")
+    assert done.returncode == 0
+    assert "Running stage" not in done.stdout
+    assert "up to date" in done.stdout
+
+
+def test_a_crf_parameter_concerns_only_what_depends_on_it(smoke):
+    params = (smoke / "params.yaml").read_text()
+    try:
+        (smoke / "params.yaml").write_text(params.replace("steps: 2", "steps: 3"))
+        status = json.loads(call(smoke, "dvc", "status", "--json").stdout)
+    finally:
+        (smoke / "params.yaml").write_text(params)
+    assert set(status) == {"crf"}
+    graph = call(smoke, "dvc", "dag", "crf", "--downstream", "--dot").stdout
+    assert {name for name in yaml.safe_load((smoke / "dvc.lock").read_text())["stages"] if f'"{name}"' in graph} <= {
+        "crf",
+        "evaluate",
+    }
+
+
+def test_metrics_are_flat_fractions_of_five_methods(smoke):
+    metrics = json.loads((smoke / "reports" / "metrics.json").read_text())
+    assert set(metrics) == set(METHODS)
+    for values in metrics.values():
+        assert set(values) == {"mean_iou", "recall_small", "recall_medium", "recall_large"}
+        assert all(0 <= value <= 1 for value in values.values() if value == value)
+
+
+def test_metrics_agree_with_the_label_maps_on_disk(smoke):
+    """Mean IoU counted anew from the PNGs, class by class, without the project's metric code."""
+    names = (smoke / "data/voc/ImageSets/Segmentation/val.txt").read_text().split()
+    for method, values in json.loads((smoke / "reports" / "metrics.json").read_text()).items():
+        truth, predicted = (
+            np.concatenate([np.array(Image.open(folder / f"{name}.png")).ravel() for name in names])
+            for folder in (smoke / "data/voc/SegmentationClass", smoke / "data/predictions" / method)
+        )
+        truth, predicted = truth[truth != 255], predicted[truth != 255]
+        unions = [((truth == c) | (predicted == c)).sum() for c in range(21)]
+        hits = [((truth == c) & (predicted == c)).sum() for c in range(21)]
+        assert values["mean_iou"] == pytest.approx(
+            np.mean([h / u for h, u in zip(hits, unions, strict=True) if u]), abs=1e-5
+        )
+
+
+def test_table1_sets_the_paper_beside_this_run(smoke):
+    table = pd.read_csv(smoke / "reports" / "tables" / "table1.csv").set_index("source")
+    assert list(table.loc["this run", "method"]) == list(METHODS.values())
+    paper = table[table["method"].eq("EDeconvNet+CRF") & table["data"].eq("VOC 2012 test")]
+    assert paper["mean"].item() == 72.5
+    page = (smoke / "reports" / "tables" / "table1.md").read_text()
+    assert "icons val, 8 images" in page
+    assert "content id" in page
+    assert "unlocked" not in page
+    assert "recalled" in page
+
+
+def test_predictions_fit_their_images(smoke):
+    names = (smoke / "data/voc/ImageSets/Segmentation/val.txt").read_text().split()
+    for method in METHODS:
+        for name in names:
+            with Image.open(smoke / "data" / "predictions" / method / f"{name}.png") as mask:
+                assert mask.mode == "P"
+                assert mask.size == Image.open(smoke / f"data/voc/JPEGImages/{name}.jpg").size
+                assert np.array(mask).max() <= 20
+
+
+def test_lists_are_disjoint(smoke):
+    splits = [set(voc.read_list(smoke / "data" / "voc", split)) for split in voc.SPLITS]
+    assert sum(map(len, splits)) == len(set.union(*splits)) == 24 + 6 + 8
+
+
+def test_executed_notebooks_are_whole_and_free_of_the_machine(smoke):
+    executed = sorted((smoke / "reports" / "notebooks").glob("*.ipynb"))
+    assert len(executed) == 11
+    for path in executed:
+        notebook = nbformat.read(path, as_version=4)
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        assert outputs, path.name
+        assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"], path.name
+        assert str(smoke) not in path.read_text(), path.name
+
+
+def test_curves_and_figures_are_there_for_dvc(smoke):
+    for name in ("backbone", "stage1", "stage2", "fcn8s"):
+        rows = pd.read_csv(smoke / f"reports/curves/{name}/plots/metrics/loss.tsv", sep="\t")
+        assert rows["step"].max() == 6
+        assert np.isfinite(rows["loss"]).all()
+    with Image.open(smoke / "reports" / "figures" / "figure7.png") as figure:
+        assert np.array(figure.convert("L")).std() > 10
+    shown = call(smoke, "dvc", "metrics", "show", "--json")
+    assert "edeconvnet_crf" in shown.stdout
+    plots = call(smoke, "dvc", "plots", "show", "-o", "plots")
+    assert plots.returncode == 0, plots.stderr
+    assert "Training loss" in (smoke / "plots" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("method", ["deconvnet", "edeconvnet_crf"])
+def test_people_can_segment_a_photograph(smoke, tmp_path, method):
+    Image.fromarray(np.full((45, 70, 3), 90, np.uint8)).save(tmp_path / "flat.png")  # no edges, so no proposals
+    done = call(smoke, "python", "-m", "deconvnet.predict", "--method", method, str(tmp_path / "flat.png"))
+    assert done.returncode == 0, done.stderr
+    for name in ("flat_mask.png", "flat_overlay.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == (70, 45)
+
+
+def test_predict_names_what_it_cannot_read(smoke, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    for path in (tmp_path / "broken.jpg", tmp_path / "missing.jpg"):
+        done = call(smoke, "python", "-m", "deconvnet.predict", "--method", "fcn8s", str(path))
+        assert done.returncode != 0
+        assert path.name in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def pipeline_refuses(clone: Path, *arguments: str) -> str:
+    """What the pipeline prints when it stops before DVC; asserts that it is an explanation and that nothing changed."""
+    before = git(clone, "status", "--porcelain")
+    done = call(clone, "python", "-m", "deconvnet.pipeline", *arguments)
+    assert done.returncode != 0
+    assert "Running stage" not in done.stdout
+    assert "Traceback" not in done.stderr
+    assert git(clone, "status", "--porcelain") == before
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("windows: 50", "windows: 50, windoes: 5", "inference.windoes"),
+        ("windows: 50, ", "", "inference.windows"),
+        ("windows: 50", "windows: many", "inference.windows"),
+        ("source: icons", "source: photographs", "data.source"),
+        ("forest: null", "forest: model.yml", "model.yml"),
+    ],
+)
+def test_wrong_parameters_are_named_before_dvc_starts(clone, old, new, named):
+    params = clone / "params.yaml"
+    text = params.read_text()
+    assert old in text
+    try:
+        params.write_text(text.replace(old, new, 1))
+        assert named in pipeline_refuses(clone)
+    finally:
+        params.write_text(text)
+
+
+def test_wrong_data_are_named_before_dvc_starts(clone, smoke, tmp_path):
+    assert "add DATA=" in pipeline_refuses(clone, "--profile", "voc")
+    assert "PROFILE=voc" in pipeline_refuses(clone, "--data", str(tmp_path))
+    assert "nowhere" in pipeline_refuses(clone, "--profile", "voc", "--data", str(tmp_path / "nowhere"))
+    assert "JPEGImages" in pipeline_refuses(clone, "--profile", "voc", "--data", str(tmp_path))
+    assert "icons" in pipeline_refuses(clone, "--profile", "unheard-of")
+    folder = tmp_path / "voc"
+    shutil.copytree(smoke / "data" / "voc", folder)
+    (folder / "JPEGImages" / "val_00001.jpg").write_bytes((folder / "JPEGImages" / "val_00001.jpg").read_bytes()[:900])
+    (folder / "SegmentationClass" / "train_00003.png").unlink()
+    said = pipeline_refuses(clone, "--profile", "voc", "--data", str(folder))
+    assert "val_00001.jpg" in said
+    assert "train_00003.png" in said
+
+
+def test_a_failed_stage_gives_committed_reports_back(clone):
+    """The stage fails inside DVC, after DVC has removed its outputs: tracked results must still be there."""
+    notebook = clone / "notebooks" / "data.ipynb"
+    text = notebook.read_text()
+    try:
+        notebook.write_text(text.replace("sources.prepare(settings, paths.VOC)", "raise ValueError(17)"))
+        done = call(clone, "python", "-m", "deconvnet.pipeline")
+    finally:
+        notebook.write_text(text)
+    assert done.returncode != 0
+    assert "ValueError: 17" in done.stdout + done.stderr
+    assert not [line for line in git(clone, "status", "--porcelain").splitlines() if "reports/" in line]

@@ -1,0 +1,88 @@
+"""What is committed belongs together: code, lock file, metrics, tables, README; and the tolerance of CI."""
+
+import hashlib
+import json
+import re
+
+import pandas as pd
+import pytest
+import yaml
+
+from deconvnet import provenance, tables, tolerance
+from deconvnet.paths import REPORTS, ROOT, TABLES
+from deconvnet.tables import METHODS
+
+LOCK = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+
+
+def test_the_lock_is_of_the_code_that_is_here():
+    """Each source file that a stage of the committed run used is, byte for byte, the file in the tree."""
+    made = {out["path"] for stage in LOCK.values() for out in stage["outs"]}
+    used = {dep["path"]: dep["md5"] for stage in LOCK.values() for dep in stage["deps"] if dep["path"] not in made}
+    assert len(used) > 20
+    stale = [path for path, md5 in used.items() if hashlib.md5((ROOT / path).read_bytes()).hexdigest() != md5]
+    assert not stale, "run make repro and commit its reports"
+
+
+def test_the_lock_is_of_the_parameters_that_are_here():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for stage in LOCK.values():
+        for section, values in stage.get("params", {}).get("params.yaml", {}).items():
+            assert values == params[section], section
+
+
+def test_reports_carry_the_content_id_of_the_lock():
+    page = (TABLES / "table1.md").read_text()
+    assert re.search(r"content id (\w+)", page)[1] == provenance.content_id()
+
+
+def test_table_and_metrics_tell_the_same_means():
+    metrics = json.loads((REPORTS / "metrics.json").read_text())
+    per_class = json.loads((REPORTS / "per_class.json").read_text())
+    table = pd.read_csv(TABLES / "table1.csv").query("source == 'this run'").set_index("method")
+    for method, title in METHODS.items():
+        assert table.loc[title, "mean"] == pytest.approx(100 * metrics[method]["mean_iou"], abs=0.051)
+        classes = [value for name, value in per_class[method].items() if name != "mean"]
+        assert sum(classes) / 21 == pytest.approx(metrics[method]["mean_iou"], abs=1e-4)
+
+
+def test_readme_shows_the_committed_results():
+    readme = (ROOT / "README.md").read_text()
+    assert tables.for_readme((TABLES / "table1.md").read_text(), readme) == readme
+
+
+def test_both_networks_trained_with_the_same_compute():
+    flops = {
+        k: json.loads((REPORTS / "compute" / f"{k}.json").read_text())["flops"] for k in ("stage1", "stage2", "fcn8s")
+    }
+    assert flops["fcn8s"] == pytest.approx(flops["stage1"] + flops["stage2"], rel=0.02)
+
+
+def metrics_of(*means: float) -> dict:
+    return {method: {"mean_iou": mean} for method, mean in zip(METHODS, means, strict=True)}
+
+
+def test_tolerance_is_three_standard_deviations():
+    runs = [
+        metrics_of(0.1, 0.2, 0.3, 0.4, 0.5),
+        metrics_of(0.2, 0.2, 0.3, 0.4, 0.5),
+        metrics_of(0.3, 0.2, 0.3, 0.4, 0.5),
+    ]
+    spread = tolerance.spread(runs)
+    assert spread["fcn8s"] == {"mean_iou": [0.1, 0.2, 0.3], "tolerance": pytest.approx(0.3)}
+    assert spread["deconvnet"]["tolerance"] == 0
+
+
+@pytest.mark.parametrize(("value", "failed"), [(0.42, False), (0.44, True), (0.36, True), (float("nan"), True)])
+def test_a_mean_out_of_tolerance_fails(value, failed):
+    committed = metrics_of(0.4, 0.4, 0.4, 0.4, 0.4)
+    allowed = {method: {"tolerance": 0.03} for method in METHODS}
+    lines = tolerance.compare(committed, metrics_of(0.4, 0.4, value, 0.4, 0.4), allowed)
+    assert [line.startswith("FAILED") for line in lines] == [False, False, failed, False, False]
+
+
+def test_committed_tolerances_come_from_three_seeds():
+    for method, spread in json.loads((REPORTS / "tolerance.json").read_text()).items():
+        assert len(set(spread["mean_iou"])) == 3, method
+        assert spread["mean_iou"][0] == json.loads((REPORTS / "metrics.json").read_text())[method]["mean_iou"]
+        assert 0 < spread["tolerance"] < 0.2

@@ -1,0 +1,266 @@
+"""The solver by hand: void in the loss, rates, parameter groups, accumulation, batch-norm statistics, FLOPs."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from deconvnet import DeconvNet, params, training
+from deconvnet.voc import VOID
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
+    monkeypatch.setenv("DECONVNET_WORKERS", "0")
+    monkeypatch.setenv("DECONVNET_PRECISION", "32-true")
+
+
+def solver(**departures):
+    """The default profile's stage 1 with plain SGD: no momentum, decay or warm-up."""
+    plain = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "bias_lr": 1.0, "encoder_lr": 1.0}
+    rest = {"schedule": "step", "step": 1000, "warmup": 0, "updates": 1, "accumulate": 1}
+    settings = params.validate(params.compose("icons"), "icons").stage1
+    return settings.model_copy(update=plain | rest | departures)
+
+
+def batch(images=4, side=4, classes=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (images, side, side), generator=generator)
+    return torch.rand(images, 3, side, side, generator=generator), labels
+
+
+# Loss
+
+
+def test_loss_is_the_mean_over_pixels_that_are_not_void():
+    odds = torch.tensor([[3.0, 1.0], [1.0, 1.0], [1.0, 99.0], [1.0, 4.0]])  # pixel, class
+    scores = odds.log().T.view(1, 2, 2, 2)
+    labels = torch.tensor([[[0, 1], [VOID, 0]]])
+    expected = -(math.log(3 / 4) + math.log(1 / 2) + math.log(1 / 5)) / 3
+    assert training.loss_of(scores, labels).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_void_pixels_get_no_gradient():
+    scores = torch.randn(1, 2, 2, 2, requires_grad=True)
+    training.loss_of(scores, torch.tensor([[[0, 1], [VOID, 0]]])).backward()
+    assert (scores.grad[:, :, 1, 0] == 0).all()
+    assert (scores.grad[:, :, 0] != 0).all()
+
+
+def test_a_batch_of_void_costs_nothing():
+    scores = torch.randn(2, 3, 4, 4, requires_grad=True)
+    loss = training.loss_of(scores, torch.full((2, 4, 4), VOID))
+    loss.backward()
+    assert loss.item() == 0
+    assert (scores.grad == 0).all()
+
+
+def test_label_k_is_channel_k():
+    for label in range(21):
+        scores = torch.full((1, 21, 1, 1), -50.0)
+        scores[0, label] = 50
+        assert training.loss_of(scores, torch.full((1, 1, 1), label)).item() == pytest.approx(0, abs=1e-6)
+
+
+# Rate
+
+
+def test_step_schedule_drops_to_a_tenth():
+    settings = solver(schedule="step", step=9000, updates=20000)
+    factors = [training.rate(step, settings) for step in (0, 8999, 9000, 17999, 18000)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_cosine_schedule_with_warm_up():
+    settings = solver(schedule="cosine", warmup=4, updates=12)
+    factors = [training.rate(step, settings) for step in (0, 1, 3, 4, 6, 8, 12)]
+    half = math.sqrt(0.5)
+    assert factors == pytest.approx([0.2, 0.4, 0.8, 1, (1 + half) / 2, 0.5, 0])
+
+
+def test_step_schedule_with_warm_up():
+    settings = solver(schedule="step", step=10, warmup=3)
+    assert [training.rate(step, settings) for step in (0, 2, 3, 10)] == pytest.approx([0.25, 0.75, 1, 0.1])
+
+
+# Optimizer
+
+
+def options_of(net, settings):
+    """Name of each parameter → (rate, decay)."""
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    groups = training.make_optimizer(net, settings).param_groups
+    return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+
+
+def test_parameter_groups_follow_the_release():
+    net = DeconvNet(blocks=((2, 1),), fc=2, size=4)
+    options = options_of(net, solver(lr=0.01, weight_decay=5e-4, bias_lr=2.0, bias_decay=False, encoder_lr=0.5))
+    assert set(options) == dict(net.named_parameters()).keys()
+    assert options["fc6_deconv.conv.weight"] == options["score.weight"] == (0.01, 5e-4)
+    assert options["fc6_deconv.conv.bias"] == options["score.bias"] == (0.02, 0)
+    assert options["fc6_deconv.bn.weight"] == options["fc6_deconv.bn.bias"] == (0.01, 5e-4)
+    assert options["encoder.fc6.conv.weight"] == options["encoder.blocks.0.conv1_1.bn.bias"] == (0.005, 5e-4)
+    assert options["encoder.fc6.conv.bias"] == (0.01, 0)
+
+
+def test_biases_may_be_decayed():
+    net = DeconvNet(blocks=((2, 1),), fc=2, size=4)
+    options = options_of(net, solver(lr=0.01, weight_decay=5e-4, bias_lr=1.0, bias_decay=True))
+    assert set(options.values()) == {(0.01, 5e-4)}
+
+
+def test_frozen_parameters_are_left_out():
+    net = nn.Conv2d(3, 2, 1)
+    net.weight.requires_grad_(False)
+    assert list(options_of(net, solver())) == ["bias"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_momentum_reaches_the_optimizer(name, kind):
+    optimizer = training.make_optimizer(nn.Conv2d(3, 2, 1), solver(optimizer=name, momentum=0.7))
+    assert type(optimizer) is kind
+    assert (optimizer.defaults["momentum"] if name == "sgd" else optimizer.defaults["betas"][0]) == 0.7
+
+
+# Training
+
+
+def test_accumulated_parts_are_averaged():
+    """Parts with unequal numbers of void pixels: the mean of the parts' means is not the mean over all pixels."""
+    images, labels = batch()
+    labels[:2, :3] = VOID
+    torch.manual_seed(0)
+    net = nn.Conv2d(3, 3, 1)
+    start = net.weight.detach().clone()
+    first, second = (F.cross_entropy(net(images[i]), labels[i], ignore_index=VOID) for i in ([0, 1], [2, 3]))
+    by_hand = (first + second) / 2
+    (gradient,) = torch.autograd.grad(by_hand, net.weight)
+    curve = training.train(net, [(images, labels)], solver(lr=0.5, accumulate=2))
+    torch.testing.assert_close(net.weight.detach(), start - 0.5 * gradient)
+    assert curve["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_gradients_are_cleared_between_updates():
+    torch.manual_seed(0)
+    net = nn.Conv2d(3, 3, 1)
+    copy = nn.Conv2d(3, 3, 1)
+    copy.load_state_dict(net.state_dict())
+    steps = [batch(seed=seed) for seed in range(3)]
+    training.train(net, steps, solver(updates=3))
+    for images, labels in steps:
+        gradients = torch.autograd.grad(F.cross_entropy(copy(images), labels), list(copy.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(copy.parameters(), gradients, strict=True):
+                parameter -= 0.1 * gradient
+    torch.testing.assert_close(net.weight, copy.weight)
+
+
+def test_batch_norm_sees_one_part_at_a_time():
+    """Release: 8 passes of 8 images; a part's scores depend on that part alone."""
+    images, labels = batch()
+    images[2:] += 10
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))
+    seen = []
+    net[0].register_forward_hook(lambda _, __, out: seen.append(out.mean().item()))
+    training.train(net, [(images, labels)], solver(accumulate=2))
+    assert seen == pytest.approx([0, 0], abs=1e-4)
+
+
+def test_the_curve_reports_mean_losses_and_watches_dev():
+    net = nn.Conv2d(3, 3, 1)
+    nn.init.zeros_(net.weight)
+    nn.init.zeros_(net.bias)
+    rows = []
+    curve = training.train(
+        net,
+        [batch(seed=seed) for seed in range(6)],
+        solver(lr=1e-12, updates=6, accumulate=2),
+        watch=[batch(seed=9)],
+        log=lambda step, row: rows.append(row),
+        points=2,
+    )
+    assert curve["step"].tolist() == [3, 6]
+    assert curve["loss"].tolist() == pytest.approx([math.log(3)] * 2, rel=1e-5)
+    assert curve["dev_loss"].iloc[-1] == pytest.approx(math.log(3), rel=1e-5)
+    assert rows == [{k: v for k, v in row.items() if v == v} for row in curve.to_dict("records")]
+
+
+def test_watching_dev_leaves_the_running_statistics_alone():
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)).train()
+    training.watched_loss(net, [batch()])
+    assert (net[0].running_mean == 0).all()
+    assert (net[0].running_var == 1).all()
+    assert net[0].num_batches_tracked == 0
+    assert net[0].track_running_stats
+
+
+def test_a_loss_that_is_not_finite_ends_the_training():
+    images, labels = batch()
+    images[0, 0, 0, 0] = math.nan
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        training.train(nn.Conv2d(3, 3, 1), [(images, labels)], solver())
+
+
+def test_a_small_net_learns_a_drawn_example():
+    torch.manual_seed(0)
+    image, label = torch.full((4, 3, 16, 16), 40.0), torch.zeros(4, 16, 16, dtype=torch.long)
+    for i in range(4):
+        image[i, :, 4 : 9 + i, 3 : 12 - i] = 200
+        label[i, 4 : 9 + i, 3 : 12 - i] = 1
+    label[:, 3] = VOID
+    net = DeconvNet(classes=2, blocks=((8, 1), (8, 1)), fc=16, size=16, bn_eps=1e-5, std=58)
+    curve = training.train(net, [(image, label)] * 30, solver(optimizer="adamw", lr=0.01, momentum=0.9, updates=30))
+    assert len(curve) == 30
+    assert curve["loss"].iloc[0] == pytest.approx(math.log(2), rel=0.05)  # nothing learned yet
+    assert curve["loss"].iloc[-1] < curve["loss"].iloc[0] / 2
+
+
+# Batch norm for inference
+
+
+def test_fixed_statistics_are_the_plain_mean_over_batches():
+    net = nn.Sequential(nn.Identity(), nn.BatchNorm2d(3))
+    net[1].running_mean.fill_(99)
+    batches = [batch(seed=seed) for seed in range(5)]
+    training.fix_batch_norm(net, batches)
+    means = torch.stack([images.mean(dim=(0, 2, 3)) for images, _ in batches]).mean(dim=0)
+    variances = torch.stack([images.var(dim=(0, 2, 3)) for images, _ in batches]).mean(dim=0)
+    torch.testing.assert_close(net[1].running_mean, means)
+    torch.testing.assert_close(net[1].running_var, variances)
+    assert not any(module.training for module in net.modules())
+
+
+def test_fixed_statistics_make_inference_like_training():
+    """The fault of others: statistics not fixed, and maps of zeros."""
+    torch.manual_seed(0)
+    net = DeconvNet(classes=2, blocks=((4, 1), (4, 1)), fc=8, size=16)
+    images = 255 * torch.rand(16, 3, 16, 16)
+    trained = net(images).detach()
+    training.fix_batch_norm(net, [(images, None)])
+    fixed = net(images).detach()
+    assert fixed.std() > 0.5 * trained.std() > 0
+    assert (fixed - trained).abs().mean() < 0.2 * trained.std()
+
+
+# Compute
+
+
+def test_flops_of_a_convolution_by_hand():
+    net = nn.Conv2d(3, 5, 1)
+    forward = 2 * (4 * 6 * 6) * 3 * 5  # a multiplication and an addition for each pixel and pair of channels
+    weights = forward  # the gradient of the weights costs the same; nobody asks for that of the image
+    labels = torch.zeros(4, 6, 6, dtype=torch.long)
+    assert training.flops_per_update(net, [(torch.rand(4, 3, 6, 6), labels)]) == forward + weights
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_flops_of_two_convolutions_by_hand():
+    net = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 7, 3, padding=1))
+    pixels = 4 * 6 * 6
+    first, second = 2 * pixels * 3 * 5, 2 * pixels * 5 * 7 * 9
+    images, labels = torch.rand(4, 3, 6, 6), torch.zeros(4, 6, 6, dtype=torch.long)
+    assert training.flops_per_update(net, [(images, labels)]) == 2 * first + 3 * second

@@ -105,8 +105,6 @@ def main() -> None:
         parser.error("a notebook and an output are needed")
     die_with_parent()
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning that no reader needs
-    # Idle threads sleep instead of spinning: beside another busy program training is then 4 times as fast.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parameters = {name: yaml.safe_load(value) for name, value in arguments.parameters}
     try:
         run(ROOT / "notebooks" / f"{arguments.name}.ipynb", arguments.output, parameters)

@@ -54,10 +54,12 @@ def caption(settings: Params, split: str, images: int, content: str, compute: di
     """Where a result comes from: data set, split, seeds, content id, and the arithmetic that training took."""
     deconvnet = (compute["stage1"]["flops"] + compute["stage2"]["flops"]) / 1e12
     seeds = ", ".join(str(s.seed) for s in (settings.backbone, settings.stage1, settings.stage2, settings.fcn))
+    edges = "the structured forest" if settings.proposals.forest else "gradient edges"
     return (
         f"Profile {settings.profile}: {settings.data.source} {split}, {images} images; seeds {seeds} (backbone, "
-        f"stage 1, stage 2, FCN-8s); content id {content}. Training compute, forward and backward, backbone excluded: "
-        f"DeconvNet {deconvnet:.1f} TFLOP, FCN-8s {compute['fcn8s']['flops'] / 1e12:.1f} TFLOP."
+        f"stage 1, stage 2, FCN-8s); content id {content}. Edge Boxes on {edges}. Training compute, "
+        f"forward and backward, backbone excluded: DeconvNet {deconvnet:.1f} TFLOP, "
+        f"FCN-8s {compute['fcn8s']['flops'] / 1e12:.1f} TFLOP."
     )
 
 

@@ -35,7 +35,9 @@ def gradient_edges(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ahead, behind = (cv2.remap(magnitude, x + s * ux, y + s * uy, cv2.INTER_LINEAR) for s in (1, -1))
     thin = np.where((magnitude >= ahead) & (magnitude > behind), magnitude, 0)
     orientation = np.arctan2(dy, dx) % np.pi
-    return (thin / max(thin.max(), 1e-6)).astype(np.float32), orientation.astype(np.float32)
+    thin = thin / max(thin.max(), 1e-6)
+    # OpenCV's last bit depends on how the arrays lie in memory; a box's score would change from run to run with it.
+    return thin.round(4).astype(np.float32), orientation.round(4).astype(np.float32)
 
 
 class EdgeBoxes:

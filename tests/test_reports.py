@@ -6,13 +6,14 @@ import re
 
 import pandas as pd
 import pytest
-import yaml
+import ruamel.yaml
 
 from deconvnet import provenance, tables, tolerance
 from deconvnet.paths import REPORTS, ROOT, TABLES
 from deconvnet.tables import METHODS
 
-LOCK = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+YAML = ruamel.yaml.YAML(typ="safe")  # as DVC writes it: 1e-05 is a number
+LOCK = YAML.load(ROOT / "dvc.lock")["stages"]
 
 
 def test_the_lock_is_of_the_code_that_is_here():
@@ -25,7 +26,7 @@ def test_the_lock_is_of_the_code_that_is_here():
 
 
 def test_the_lock_is_of_the_parameters_that_are_here():
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = YAML.load(ROOT / "params.yaml")
     for stage in LOCK.values():
         for section, values in stage.get("params", {}).get("params.yaml", {}).items():
             assert values == params[section], section

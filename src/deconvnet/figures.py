@@ -75,7 +75,7 @@ def boxes_on(images: list[np.ndarray], drawn: list[np.ndarray], titles: list[str
 
 def bars(table: pd.DataFrame, ylabel: str, title: str) -> Figure:
     """Grouped bars: a group per row, a colour per column."""
-    figure, axis = plt.subplots(figsize=(max(6, 0.55 * len(table) + 2), 3), layout="constrained")
+    figure, axis = plt.subplots(figsize=(max(7.5, 0.55 * len(table) + 2), 3), layout="constrained")
     table.plot.bar(ax=axis, color=list(LINES[: table.shape[1]]), width=0.8, rot=45 if len(table) > 6 else 0)
     axis.set(ylabel=ylabel, xlabel="", title=title)
     axis.legend(fontsize=7, frameon=False, ncols=table.shape[1])

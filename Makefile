@@ -22,7 +22,7 @@ lint: $(VENV)/installed  ## ruff; FIX=1 repairs, and puts the notebooks into the
 	@$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check .
 
 lab: $(VENV)/installed  ## JupyterLab in this environment
-	@cd notebooks && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CURDIR)/$(VENV)/bin/jupyter lab
+	@cd notebooks && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CURDIR)/$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 tolerance: $(VENV)/installed  ## three seeds of the default: reports/tolerance.json, what CI allows (about an hour)
 	@for seed in 1 2; do $(RUN) -m deconvnet.pipeline --profile icons-seed$$seed || exit 1; done

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -142,6 +143,47 @@ def test_accumulated_parts_are_averaged():
     curve = training.train(net, [(images, labels)], solver(lr=0.5, accumulate=2))
     torch.testing.assert_close(net.weight.detach(), start - 0.5 * gradient)
     assert curve["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_five_updates_of_two_layers_by_the_rule_of_caffe():
+    """v ← μv + η·lr_mult·(g + λ·decay_mult·w), w ← w − v: biases twice the rate and undecayed, g the mean of 8 passes.
+
+    All arithmetic is written out here in float64, the gradients of the two layers included.
+    """
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1))
+    w = {
+        name: value.detach().double().numpy().reshape(len(value), -1).squeeze()
+        for name, value in net.named_parameters()
+    }
+    v = {name: np.zeros_like(value) for name, value in w.items()}
+    steps = [batch(images=16, seed=seed) for seed in range(5)]
+    for _, labels in steps:
+        labels[::3, 1] = VOID
+    settings = solver(lr=0.05, momentum=0.9, weight_decay=0.02, bias_lr=2.0, bias_decay=False, updates=5, accumulate=8)
+    training.train(net, steps, settings)
+
+    for images, labels in steps:
+        gradient = {name: np.zeros_like(value) for name, value in w.items()}
+        for part in range(8):
+            two = slice(2 * part, 2 * part + 2)
+            x = images[two].double().permute(0, 2, 3, 1).reshape(-1, 3).numpy()
+            truth = labels[two].reshape(-1).numpy()
+            x, truth = x[truth != VOID], truth[truth != VOID]
+            hidden = x @ w["0.weight"].T + w["0.bias"]
+            scores = np.exp(hidden @ w["1.weight"].T + w["1.bias"])
+            error = (scores / scores.sum(axis=1, keepdims=True) - np.eye(3)[truth]) / len(truth)
+            gradient["1.weight"] += error.T @ hidden / 8
+            gradient["1.bias"] += error.sum(axis=0) / 8
+            gradient["0.weight"] += (error @ w["1.weight"]).T @ x / 8
+            gradient["0.bias"] += (error @ w["1.weight"]).sum(axis=0) / 8
+        for name in w:
+            rate, decay = (0.1, 0.0) if name.endswith("bias") else (0.05, 0.02)
+            v[name] = 0.9 * v[name] + rate * (gradient[name] + decay * w[name])
+            w[name] = w[name] - v[name]
+
+    for name, value in net.named_parameters():
+        np.testing.assert_allclose(value.detach().numpy().reshape(w[name].shape), w[name], atol=1e-6, rtol=0)
 
 
 def test_gradients_are_cleared_between_updates():

@@ -1,5 +1,6 @@
 """Where everything lies. The project's root is the nearest folder above the working directory with a dvc.yaml, so that
-notebooks find it from `notebooks/`, DVC from the root, and a profile's run from its own copy under `runs/`."""
+notebooks find it from `notebooks/`, DVC from the root, and a profile's run from its own copy under `runs/`. Elsewhere
+it is the checkout that this package was installed from, so that `deconvnet.predict` works beside your photographs."""
 
 from pathlib import Path
 
@@ -7,10 +8,10 @@ from pathlib import Path
 def root(start: Path | None = None) -> Path:
     """Raises FileNotFoundError outside of the project."""
     start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / "dvc.yaml").is_file():
+    for folder in (start, *start.parents, Path(__file__).parents[2]):
+        if (folder / "dvc.yaml").is_file() and (folder / "src" / "deconvnet").is_dir():
             return folder
-    raise FileNotFoundError(f"No dvc.yaml in {start} or above it: run this from inside the project.")
+    raise FileNotFoundError(f"No project in {start} or above it: run this from inside a checkout of deconvnet.")
 
 
 ROOT = root()

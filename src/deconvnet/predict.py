@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deconvnet import backbone, crf, ensemble, inference, params, paths, voc
 from deconvnet.errors import UserError
+from deconvnet.folding import fold
 from deconvnet.params import Kernel
 from deconvnet.proposals import EdgeBoxes
 from deconvnet.tables import METHODS
@@ -29,9 +30,9 @@ class Predictor:
         self.method, self.settings = method, params.load()
         self.fcn = self.deconvnet = None
         if method != "deconvnet" and method != "deconvnet_crf":
-            self.fcn = backbone.load(backbone.make_fcn(self.settings), "fcn8s")
+            self.fcn = fold(backbone.load(backbone.make_fcn(self.settings), "fcn8s"))
         if method != "fcn8s":
-            self.deconvnet = backbone.load(backbone.make_deconvnet(self.settings), "deconvnet")
+            self.deconvnet = fold(backbone.load(backbone.make_deconvnet(self.settings), "deconvnet"))
             self.boxes = EdgeBoxes(self.settings.proposals)
         if method.endswith("_crf"):
             chosen = paths.REPORTS / "crf.json"

@@ -1,0 +1,209 @@
+"""The reader of .caffemodel files, on files written here byte by byte, and against OpenCV's own Caffe importer."""
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deconvnet import DeconvNet, caffe
+from deconvnet.errors import UserError
+from deconvnet.network import Encoder
+
+NARROW = dict(blocks=((4, 1), (4, 1), (6, 1), (6, 1), (8, 1)), fc=10)
+INNER_PRODUCT, CONVOLUTION, DECONVOLUTION = 14, 4, 39  # V1LayerParameter.LayerType
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def varint(value: int) -> bytes:
+    out = b""
+    while value > 127:
+        out, value = out + bytes([value & 127 | 128]), value >> 7
+    return out + bytes([value])
+
+
+def block(number: int, payload: bytes) -> bytes:
+    """A length-delimited field."""
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
+
+
+def number(field: int, value: int) -> bytes:
+    return varint(field << 3) + varint(value)
+
+
+def blob(values: np.ndarray, legacy: bool) -> bytes:
+    shape = values.shape
+    if legacy:  # num, channels, height, width
+        shape = (1,) * (4 - len(shape)) + shape
+        head = b"".join(number(i, size) for i, size in enumerate(shape, start=1))
+    else:
+        head = block(7, block(1, b"".join(varint(size) for size in shape)))
+    return head + block(5, values.astype("<f4").tobytes())
+
+
+def write(path, layers: dict[str, list[np.ndarray]], version: int) -> None:
+    """A NetParameter with V1 (`layers`, 2) or V2 (`layer`, 100) messages, and fields nobody reads."""
+    data = block(1, b"a network")
+    for name, blobs in layers.items():
+        kind = DECONVOLUTION if "deconv" in name or "up" in name else CONVOLUTION
+        if version == 1:
+            body = block(2, b"in") + block(3, b"out") + block(4, name.encode()) + number(5, kind)
+            body += b"".join(block(6, blob(b, legacy=True)) for b in blobs)
+            body += varint(7 << 3 | 5) + struct.pack("<f", 2.0)  # blobs_lr
+            data += block(2, body)
+        else:
+            body = block(1, name.encode()) + block(2, b"Deconvolution" if kind == DECONVOLUTION else b"Convolution")
+            body += block(3, b"in") + block(4, b"out") + b"".join(block(7, blob(b, legacy=False)) for b in blobs)
+            data += block(100, body)
+    path.write_bytes(data)
+
+
+def random_layers(network: nn.Module, rng: np.random.Generator, newer: bool = False) -> dict[str, list[np.ndarray]]:
+    """Weights for every layer of `network` under their published names."""
+    layers = {}
+    for path, module in caffe.weighted(network):
+        name = caffe.caffe_names(path)[-1 if newer else 0]
+        layers[name] = [rng.normal(0.2, 0.3, tuple(p.shape)).astype(np.float32) for p in module.parameters()]
+    return layers
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_reads_every_layer_of_either_format(tmp_path, rng, version):
+    layers = random_layers(DeconvNet(**NARROW, size=32), rng)
+    write(tmp_path / "net.caffemodel", layers, version)
+    found = caffe.read(tmp_path / "net.caffemodel")
+    assert list(found) == list(layers)
+    for name, blobs in layers.items():
+        for ours, theirs in zip(found[name], blobs, strict=True):
+            np.testing.assert_array_equal(ours, theirs.ravel())
+
+
+def test_the_paper_size_network_maps_to_the_names_of_the_release():
+    with torch.device("meta"):
+        net = DeconvNet()
+    names = [caffe.caffe_names(path)[0] for path, _ in caffe.weighted(net)]
+    assert len(names) == len(set(names)) == 29 + 30  # 29 normalised layers, and the score without norm
+    assert {"conv1_1", "bn1_1", "fc6", "bnfc6", "bnfc7", "fc6-deconv", "fc6-deconv-bn"} <= set(names)
+    assert {"deconv5_3", "debn5_3", "deconv1_2", "debn1_2", "seg-score"} <= set(names)
+
+
+def test_a_deconvnet_computes_what_the_file_says(tmp_path, rng):
+    """conv1_1 by hand: BGR less the mean, convolved, scaled and shifted as the folded batch norm says."""
+    net = DeconvNet(**NARROW, size=32, std=58.0)
+    layers = random_layers(net, rng)
+    write(tmp_path / "net.caffemodel", layers, 1)
+    net.load_state_dict(caffe.convert(net, caffe.read(tmp_path / "net.caffemodel")))
+    net.eval()
+    image = torch.from_numpy(rng.uniform(0, 255, (1, 3, 32, 32)).astype(np.float32))
+    bgr = image.flip(1) - torch.tensor([104.00698793, 116.66876762, 122.67891434]).view(1, 3, 1, 1)
+    kernel, bias = map(torch.from_numpy, layers["conv1_1"])
+    scale, shift = (torch.from_numpy(b).view(1, -1, 1, 1) for b in layers["bn1_1"])
+    expected = torch.relu(scale * nn.functional.conv2d(bgr, kernel, bias, padding=1) + shift)
+    with torch.no_grad():
+        first = net.encoder.blocks[0]((image - net.encoder.mean) / net.encoder.std)
+    torch.testing.assert_close(first, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_vgg16_gives_fc6_and_fc7_from_matrices(tmp_path, rng):
+    """VGG-16's file holds fc6 as (4096, 512 · 7 · 7) and fc8, which nobody needs; rows of fc6 run over (c, y, x)."""
+    encoder = Encoder(NARROW["blocks"], NARROW["fc"], fc_kernel=2, bn_eps=None, std=1.0)
+    layers = random_layers(encoder, rng)
+    matrix = layers["fc6"][0].reshape(10, 8 * 2 * 2)
+    layers |= {"fc6": [matrix, layers["fc6"][1]], "fc8": [np.ones((5, 10), np.float32)]}
+    write(tmp_path / "vgg.caffemodel", layers, 1)
+    encoder.load_state_dict(caffe.convert(encoder, caffe.read(tmp_path / "vgg.caffemodel")))
+    pool5 = rng.normal(size=(8, 2, 2)).astype(np.float32)
+    expected = np.maximum(matrix @ pool5.ravel() + layers["fc6"][1], 0)
+    with torch.no_grad():
+        found = encoder.fc6(torch.from_numpy(pool5)[None])
+    np.testing.assert_allclose(found.numpy().ravel(), expected, rtol=1e-5)
+
+
+def prototxt(newer: bool, old_bias: bool, height: int, width: int) -> str:
+    """FCN-8s as its authors describe it, with the widths of NARROW."""
+    name = {key: names[-1 if newer else 0] for key, names in caffe.FCN_NAMES.items()}
+    lines = [f'input: "data" input_shape {{ dim: 1 dim: 3 dim: {height} dim: {width} }}']
+
+    def layer(kind, top, bottoms, parameters=""):
+        bottoms = " ".join(f'bottom: "{b}"' for b in bottoms)
+        lines.append(f'layer {{ name: "{top}" type: "{kind}" {bottoms} top: "{top}" {parameters} }}')
+        return top
+
+    def conv(top, bottom, outputs, kernel, pad=0, relu=True):
+        x = layer("Convolution", top, [bottom],
+                  f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} pad: {pad} }}")  # fmt: skip
+        return layer("ReLU", f"{top}_relu", [x]) if relu else x
+
+    def up(top, bottom, kernel, stride, bias=False):
+        return layer("Deconvolution", top, [bottom],
+                     f"convolution_param {{ num_output: 21 kernel_size: {kernel} stride: {stride} "
+                     f"bias_term: {str(bias).lower()} }}")  # fmt: skip
+
+    def crop(top, bottom, like, offset):
+        return layer("Crop", top, [bottom, like], f"crop_param {{ axis: 2 offset: {offset} }}")
+
+    x, pools = "data", []
+    for i, (outputs, _) in enumerate(NARROW["blocks"], start=1):
+        x = conv(f"conv{i}_1", x, outputs, 3, pad=100 if i == 1 else 1)
+        x = layer("Pooling", f"pool{i}", [x], "pooling_param { pool: MAX kernel_size: 2 stride: 2 }")
+        pools.append(x)
+    x = conv("fc7", conv("fc6", x, NARROW["fc"], 7), NARROW["fc"], 1)
+    x = up(name["up2_fc7"], conv(name["score_fc7"], x, 21, 1, relu=False), 4, 2, bias=old_bias)
+    pool4 = crop("pool4c", conv(name["score_pool4"], pools[3], 21, 1, relu=False), x, 5)
+    x = up(name["up2_pool4"], layer("Eltwise", "fused4", [x, pool4]), 4, 2)
+    pool3 = crop("pool3c", conv(name["score_pool3"], pools[2], 21, 1, relu=False), x, 9)
+    x = up(name["up8"], layer("Eltwise", "fused3", [x, pool3]), 16, 8)
+    crop("score", x, "data", 31)
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(("newer", "old_bias", "version"), [(False, False, 1), (False, True, 1), (True, False, 2)])
+@pytest.mark.parametrize("size", [(96, 64), (75, 101)])
+def test_fcn8s_gives_the_scores_of_opencvs_caffe_importer(tmp_path, rng, newer, old_bias, version, size):
+    net = caffe.PublishedFCN8s(**NARROW, size=224, bn_eps=None).eval()
+    layers = random_layers(net, rng, newer)
+    if old_bias:
+        layers["score2"].append(rng.normal(size=21).astype(np.float32))
+    write(tmp_path / "fcn.caffemodel", layers, version)
+    (tmp_path / "fcn.prototxt").write_text(prototxt(newer, old_bias, *size))
+    net.load_state_dict(caffe.convert(net, caffe.read(tmp_path / "fcn.caffemodel")))
+    image = rng.uniform(0, 255, (1, 3, *size)).astype(np.float32)
+
+    theirs = cv2.dnn.readNetFromCaffe(str(tmp_path / "fcn.prototxt"), str(tmp_path / "fcn.caffemodel"))
+    mean = np.float32([104.00698793, 116.66876762, 122.67891434])[None, :, None, None]
+    theirs.setInput(image[:, ::-1] - mean)
+    expected = theirs.forward("score")
+    with torch.no_grad():
+        found = net(torch.from_numpy(image)).numpy()
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_what_is_wrong_with_a_file_is_said(tmp_path, rng):
+    net = DeconvNet(**NARROW, size=32)
+    layers = random_layers(net, rng)
+    path = tmp_path / "net.caffemodel"
+    with pytest.raises(UserError, match="cannot be read"):
+        caffe.read(path)
+    write(path, layers, 2)
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(UserError, match="not a whole one"):
+        caffe.read(path)
+    path.write_bytes(block(100, block(1, b"conv1_1") + block(7, block(5, b"seven b"))))  # no whole number of floats
+    with pytest.raises(UserError, match="not a whole one"):
+        caffe.read(path)
+    path.write_bytes(block(1, b"a network without layers"))
+    with pytest.raises(UserError, match="no layer with weights"):
+        caffe.read(path)
+    with pytest.raises(UserError, match="fc7 is missing"):
+        caffe.convert(net, {name: blobs for name, blobs in layers.items() if name != "fc7"})
+    with pytest.raises(UserError, match=r"bnfc6 has \[10\] weights where this network has \[10, 10\]"):
+        caffe.convert(net, layers | {"bnfc6": layers["bnfc6"][:1]})
+    with pytest.raises(UserError, match=r"is of another network: conv1_1 has .* and \d+ more"):
+        caffe.convert(DeconvNet(**NARROW | {"blocks": ((5, 1),) * 5}, size=32), layers)

@@ -1,0 +1,28 @@
+"""The project's root is found from inside a project, and from anywhere else."""
+
+from pathlib import Path
+
+from deconvnet import paths
+
+
+def project(folder: Path) -> Path:
+    (folder / "src" / "deconvnet").mkdir(parents=True)
+    (folder / "dvc.yaml").touch()
+    return folder
+
+
+def test_the_nearest_project_above_wins(tmp_path):
+    outer = project(tmp_path / "outer")
+    inner = project(outer / "runs" / "voc")
+    (inner / "notebooks").mkdir()
+    assert paths.root(outer / "src") == outer
+    assert paths.root(inner / "notebooks") == inner
+
+
+def test_another_projects_dvc_yaml_is_none_of_ours(tmp_path):
+    (tmp_path / "dvc.yaml").touch()
+    assert paths.root(tmp_path) == Path(paths.__file__).parents[2]
+
+
+def test_outside_of_every_project_it_is_the_packages_own_checkout(tmp_path):
+    assert paths.root(tmp_path) == Path(paths.__file__).parents[2]

@@ -25,13 +25,6 @@ def positive_map():
     return torch.from_numpy(np.random.default_rng(0).uniform(1, 2, SCENE)).float()
 
 
-def test_tight_box_is_half_open():
-    mask = np.zeros((10, 12), bool)
-    mask[2:5, 4:9] = True
-    mask[7, 6] = True
-    assert boxes.tight(mask).tolist() == [4, 2, 9, 8]
-
-
 def test_extended_box_by_hand():
     # 10 × 20 around (15, 20): side 1.2 · 20 = 24
     assert boxes.extend([[10, 10, 20, 30]], 1.2, square=True).tolist() == [[3, 8, 27, 32]]
@@ -124,6 +117,19 @@ def test_windows_hold_the_boxes_contents():
     assert (inside.numpy() == image[1:5, 2:6].transpose(2, 0, 1)).all()
     assert (outside[:, :2, :2].numpy() == image[6:, 8:].transpose(2, 0, 1)).all()
     assert outside[:, 2:].sum() == outside[:, :, 2:].sum() == 0
+
+
+def test_antialiased_windows_average_what_shrinks():
+    """A board of single-pixel squares, shrunk to a third: grey with smoothing, squares without."""
+    board = np.indices((30, 30)).sum(axis=0) % 2 * 255
+    image = np.repeat(board[..., None], 3, axis=2).astype(np.uint8)
+    whole = np.array([[0, 0, 30, 30]])
+    smooth = boxes.windows(image, whole, 10, antialias=True)
+    assert smooth.shape == (1, 3, 10, 10)
+    assert (smooth - 127.5).abs().max() < 30
+    assert set(boxes.windows(image, whole, 10).unique().tolist()) == {0, 255}
+    grown = [boxes.windows(image, whole, 40, antialias) for antialias in (False, True)]
+    torch.testing.assert_close(*grown, atol=1, rtol=0)  # OpenCV rounds to whole values
 
 
 # Pasting

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet import DeconvNet, caffe
+from deconvnet import DeconvNet, FCN8s, caffe
 from deconvnet.errors import UserError
 from deconvnet.network import Encoder
 
@@ -166,7 +166,7 @@ def prototxt(newer: bool, old_bias: bool, height: int, width: int) -> str:
 @pytest.mark.parametrize(("newer", "old_bias", "version"), [(False, False, 1), (False, True, 1), (True, False, 2)])
 @pytest.mark.parametrize("size", [(96, 64), (75, 101)])
 def test_fcn8s_gives_the_scores_of_opencvs_caffe_importer(tmp_path, rng, newer, old_bias, version, size):
-    net = caffe.PublishedFCN8s(**NARROW, size=224, bn_eps=None).eval()
+    net = FCN8s(**NARROW, size=224, bn_eps=None, padding="image").eval()
     layers = random_layers(net, rng, newer)
     if old_bias:
         layers["score2"].append(rng.normal(size=21).astype(np.float32))

@@ -1,5 +1,7 @@
 """What the networks are shown and asked for, on a drawn scene: a person and a car that touch, between void contours."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,6 +29,20 @@ def crops(**departures):
     """Settings of a stage, with small batches."""
     small = {"batch": 6, "updates": 5, "seed": 0, "context": 1.2, "square": True, "jitter": None, "balance": True}
     return params.validate(params.compose("icons"), "icons").stage1.model_copy(update=small | departures)
+
+
+def classifier(**departures):
+    small = {"batch": 20, "updates": 1, "seed": 0, "jitter": None, "recolour": False}
+    return params.validate(params.compose("icons"), "icons").backbone.model_copy(update=small | departures)
+
+
+def whole(**departures):
+    """All settings, with departures like stage2_misses."""
+    settings = params.compose("icons")
+    for key, value in departures.items():
+        section, name = key.split("_", 1)
+        settings = params.merge(settings, {section: {name: value}})
+    return params.validate(settings, "icons")
 
 
 def fcn(batch):
@@ -101,11 +117,24 @@ def test_an_all_void_crop_stays_void():
 
 
 def test_backbone_crops_have_the_class_of_their_row():
-    batches = examples.crop_batches(SCENE, OBJECTS, crops(batch=20), 24, whole_label=True)
-    images, labels = batches[0]
+    images, labels = examples.crop_batches(SCENE, OBJECTS, classifier(), 24)[0]
     assert labels.shape == (20,)
     assert values(labels) == {PERSON, CAR}
     assert [int(i) for i in images[:, 0, 12, 12]] == labels.tolist()  # the object is in the middle
+
+
+def test_recoloured_crops_keep_shape_and_differences():
+    """Six orders of the channels, each with its negative; a difference between two pixels changes its sign at most."""
+    image = np.arange(27, dtype=np.uint8).reshape(3, 3, 3) ** 2 % 251
+    rng = np.random.default_rng(0)
+    seen = {examples.recoloured(image, rng).tobytes() for _ in range(300)}
+    orders = [image[..., list(order)] for order in itertools.permutations(range(3))]
+    assert seen == {picture.tobytes() for order in orders for picture in (order, 255 - order)}
+    images, labels = examples.crop_batches(SCENE, OBJECTS, classifier(recolour=True), 24)[0]
+    middle = [int(i) for i in images[:, 0, 12, 12]]
+    negative = [m != label for m, label in zip(middle, labels.tolist(), strict=True)]
+    assert 0 < sum(negative) < 20
+    assert all(m == 255 - label for m, label, n in zip(middle, labels.tolist(), negative, strict=True) if n)
 
 
 # Jitter
@@ -175,7 +204,9 @@ def test_batches_like_others_draw_anew():
 def drawn(balance):
     """How often each of three classes with 100, 10 and 1 examples is drawn in 3,000."""
     table = pd.DataFrame({"label": [1] * 100 + [2] * 10 + [3]})
-    batches = examples.Batches(table, 3000, 1, 0, balance, lambda row, rng: (np.zeros((1, 1, 3)), row.label))
+    batches = examples.Batches(
+        examples.weighted(table, balance), 3000, 1, 0, lambda row, rng: (np.zeros((1, 1, 3)), row.label)
+    )
     return np.bincount(batches[0][1], minlength=4)[1:]
 
 
@@ -210,19 +241,22 @@ def test_proposals_that_overlap_enough_are_kept_with_the_best_objects_label():
             (0, 0, 10, 10),
         )
     }
-    table = examples.overlapping(found, objects, 0.5)
+    table = examples.overlapping(found, objects, 0.5, windows=0)
     assert table[BOX].to_numpy().tolist() == [[0, 0, 10, 5], [4, 0, 20, 10], [0, 0, 10, 10]]
     assert table["label"].tolist() == [5, 6, 5]
     assert table["image"].tolist() == ["a"] * 3
     assert (table["instance"] == 0).all()
+    table = examples.overlapping(found, objects, 0.5, windows=2)  # the best two, one of them a miss; then hits alone
+    assert table["label"].tolist() == [5, 0, 6, 5]
+    assert table[BOX].to_numpy().tolist()[1] == [0, 0, 10, 4]
 
 
 def test_images_without_proposals_or_without_hits_are_left_out():
     objects = pd.DataFrame([(name, 1, 5, 0, 0, 10, 10) for name in "abc"], columns=["image", "instance", "label", *BOX])
     found = {"a": proposals(), "b": proposals((50, 50, 60, 60)), "c": proposals((0, 0, 10, 10))}
-    table = examples.overlapping(found, objects, 0.5)
+    table = examples.overlapping(found, objects, 0.5, windows=0)
     assert table[["image", "label", "x2"]].to_numpy().tolist() == [["c", 5, 10]]
-    assert examples.overlapping({name: proposals() for name in "abc"}, objects, 0.5).empty
+    assert examples.overlapping({name: proposals() for name in "abc"}, objects, 0.5, windows=9).empty
 
 
 def test_a_split_without_any_hit_is_refused(tmp_path, monkeypatch):
@@ -230,8 +264,29 @@ def test_a_split_without_any_hit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(examples, "OBJECTS", tmp_path / "objects.csv")
     monkeypatch.setattr(examples, "load_proposals", lambda split: {"a": proposals((58, 38, 60, 40))})
     with pytest.raises(UserError, match="lower it"):
-        examples.stage_table(2, "train", crops(iou=0.5))
-    assert len(examples.stage_table(1, "train", crops())) == 2
+        examples.stage_table(2, "train", whole())
+    assert len(examples.stage_table(1, "train", whole())) == 2
+
+
+def test_each_kind_of_example_has_its_share_of_the_draws(tmp_path, monkeypatch):
+    """One box of the person, two of the car, three that miss; classes alike within the hits."""
+    person, car = ((10, 8, 22, 28),), ((22, 14, 50, 30), (23, 14, 50, 30))
+    missed = ((0, 0, 5, 5), (50, 0, 60, 5), (0, 35, 5, 40))
+    OBJECTS.assign(split="train").to_csv(tmp_path / "objects.csv", index=False)
+    monkeypatch.setattr(examples, "OBJECTS", tmp_path / "objects.csv")
+    monkeypatch.setattr(examples, "load_proposals", lambda split: {"a": proposals(*person, *car, *missed)})
+
+    def shares(stage, **departures):
+        table = examples.stage_table(stage, "train", whole(**departures))
+        assert table["weight"].sum() == pytest.approx(1)
+        table["kind"] = np.where(table["instance"] > 0, "object", table["label"].astype(str))
+        return table.groupby("kind")["weight"].sum().to_dict()
+
+    hits = {"0": 0.4, str(PERSON): 0.3, str(CAR): 0.3}
+    assert shares(2, stage2_misses=0.4, stage2_balance=True) == pytest.approx(hits)
+    assert shares(2, stage2_misses=0.4, stage2_balance=False) == pytest.approx(hits | {"15": 0.2, "7": 0.4})
+    assert shares(2, stage2_misses=0) == pytest.approx({"15": 0.5, "7": 0.5})
+    assert shares(1, stage1_balance=True) == pytest.approx({"object": 1})
 
 
 # Whole images

@@ -40,7 +40,18 @@ def test_folding_changes_nothing_but_rounding(network):
 
 
 def test_folding_the_paper_size_network_in_single_precision():
-    assert furthest(trained(DeconvNet()), 255 * torch.rand(1, 3, 224, 224)) < 1e-4
+    """Where two pixels of a pooling cell are equal but for rounding, folding may change which of them wins and so where
+    a value is put back. Both halves are therefore compared behind the same switches.
+    """
+    network, image = trained(DeconvNet()), 255 * torch.rand(1, 3, 224, 224)
+    folded = fold(network)
+    with torch.inference_mode():
+        (pools, switches), (folded_pools, _) = network.encoder(image), folded.encoder(image)
+        for plain, other in zip(pools, folded_pools, strict=True):
+            assert (plain - other).abs().max() < 1e-4 * plain.abs().max()
+        folded.encoder.forward = lambda x: (pools, switches)
+        scores = network(image)
+        assert (scores - folded(image)).abs().max() < 1e-4 * scores.abs().max()
 
 
 def test_a_network_in_training_is_refused():

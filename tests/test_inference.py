@@ -30,7 +30,7 @@ def net():
 
 
 def settings(**departures):
-    defaults = {"windows": 50, "context": 1.0, "square": True, "min_side": 0, "batch": 4}
+    defaults = {"windows": 50, "context": 1.0, "square": True, "min_side": 0, "antialias": False, "batch": 4}
     return params.Inference(**(defaults | departures))
 
 

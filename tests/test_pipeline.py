@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from deconvnet import voc
+from deconvnet import params, pipeline, voc
 from deconvnet.paths import ROOT
 from deconvnet.tables import METHODS
 
@@ -68,6 +68,16 @@ def smoke(clone) -> Path:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "| EDeconvNet+CRF |" in done.stdout
     return clone / "runs" / "smoke"
+
+
+def test_other_seeds_are_a_run_of_their_own():
+    settings, default = pipeline.settings_of("icons", None, seed=2), params.compose("icons")
+    assert settings["profile"] == "icons-seed2"
+    assert [settings[name]["seed"] for name in ("backbone", "stage1", "stage2", "fcn")] == [201, 202, 203, 204]
+    for name in ("backbone", "stage1", "stage2", "fcn"):
+        settings[name]["seed"] -= 200
+    assert settings == default | {"profile": "icons-seed2"}
+    assert pipeline.settings_of("icons", None) == default
 
 
 def test_every_stage_ran_and_left_its_outputs(smoke):
@@ -169,7 +179,7 @@ def test_executed_notebooks_are_whole_and_free_of_the_machine(smoke):
 def test_curves_and_figures_are_there_for_dvc(smoke):
     for name in ("backbone", "stage1", "stage2", "fcn8s"):
         rows = pd.read_csv(smoke / f"reports/curves/{name}/plots/metrics/loss.tsv", sep="\t")
-        assert rows["step"].max() == 6
+        assert rows["step"].max() == (12 if name == "backbone" else 6)  # the backbone has two legs
         assert np.isfinite(rows["loss"]).all()
     with Image.open(smoke / "reports" / "figures" / "figure7.png") as figure:
         assert np.array(figure.convert("L")).std() > 10

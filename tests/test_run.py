@@ -3,6 +3,7 @@
 import json
 import re
 from copy import deepcopy
+from functools import reduce
 
 import nbformat
 import pytest
@@ -178,9 +179,10 @@ def test_a_stage_runs_a_notebook_it_depends_on(name):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_stages_name_sections_that_exist(name):
-    sections = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert set(STAGES[name]["params"]) <= sections.keys()
+def test_stages_name_parameters_that_exist(name):
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key in STAGES[name]["params"]:
+        reduce(dict.__getitem__, key.split("."), settings)
 
 
 def test_every_notebook_is_run_by_some_stage():

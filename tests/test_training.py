@@ -231,9 +231,40 @@ def test_the_curve_reports_mean_losses_and_watches_dev():
     assert rows == [{k: v for k, v in row.items() if v == v} for row in curve.to_dict("records")]
 
 
+def test_the_rate_drops_when_dev_stops_improving(monkeypatch):
+    """A look every 2 updates; accuracies .5 .6 .6 .7 .65: drops after the third and the fifth look."""
+    looks, drops, rate = iter([0.5, 0.6, 0.6, 0.7, 0.65]), [], training.rate
+    monkeypatch.setattr(training, "watched", lambda model, watch: (1.0, next(looks, 0.9)))
+    monkeypatch.setattr(training, "rate", lambda step, settings, n: drops.append(n) or rate(step, settings, n))
+    settings = solver(schedule="plateau", step=2, updates=12)
+    curve = training.train(nn.Conv2d(3, 3, 1, bias=False), [batch()] * 12, settings, watch=[batch()], points=4)
+    assert drops == [0] * 6 + [1] * 4 + [2] * 3  # the rate of each update, and of the one that would follow
+    assert curve["rate"].tolist() == pytest.approx([0.1, 0.1, 0.01, 0.001])  # of updates 3, 6, 9, 12
+    with pytest.raises(ValueError, match="needs dev batches"):
+        training.train(nn.Conv2d(3, 3, 1), [batch()], settings)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("nominal", 0.4), ("effective", 0.05)])
+def test_effective_decay_is_divided_by_the_passes(kind, expected):
+    net = nn.Conv2d(3, 3, 1)
+    settings = solver(weight_decay=0.4, decay=kind, batch=16, accumulate=8, bias_decay=False)
+    assert {decay for _, decay in options_of(net, settings).values()} == {expected, 0.0}
+
+
+def test_no_updates_leave_the_net_and_its_statistics_as_they_were():
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))
+    net[0].running_mean += 1
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    curve = training.train(net, [], solver(updates=0))
+    training.fix_batch_norm(net, [])
+    assert curve.empty
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
 def test_watching_dev_leaves_the_running_statistics_alone():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)).train()
-    training.watched_loss(net, [batch()])
+    loss, accuracy = training.watched(net, [batch()])
+    assert 0 <= accuracy <= 1 < loss + 1
     assert (net[0].running_mean == 0).all()
     assert (net[0].running_var == 1).all()
     assert net[0].num_batches_tracked == 0

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
-from deconvnet import machine
+from deconvnet import caffe, machine
 from deconvnet.errors import UserError
 from deconvnet.fcn import FCN8s
 from deconvnet.network import VGG16, DeconvNet, Encoder
-from deconvnet.params import Params
+from deconvnet.params import Params, Weights
 from deconvnet.paths import MODELS
 
 
@@ -42,7 +42,8 @@ def make_deconvnet(params: Params) -> DeconvNet:
 def make_fcn(params: Params) -> FCN8s:
     n, fcn = params.network, params.fcn
     bn_eps = n.bn_eps if fcn.batch_norm else None
-    return FCN8s(blocks=n.blocks, fc=n.fc, size=n.size, bn_eps=bn_eps, std=n.pixel_std, dropout=fcn.dropout)
+    shape = {"blocks": n.blocks, "fc": n.fc, "size": n.size, "std": n.pixel_std}
+    return FCN8s(**shape, bn_eps=bn_eps, dropout=fcn.dropout, padding=fcn.padding)
 
 
 def vgg16_state(encoder: Encoder, source: nn.Module) -> dict[str, torch.Tensor]:
@@ -66,11 +67,26 @@ def vgg16_state(encoder: Encoder, source: nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-def start_from_vgg16(encoder: Encoder) -> None:
-    """Downloads torchvision's ImageNet weights (528 MB, checked by their hash) into the encoder's convolutions."""
+def start_from_vgg16(encoder: Encoder, path: str | None = None) -> None:
+    """ImageNet weights into the encoder's convolutions: the .caffemodel at `path`, or torchvision's, which it downloads
+    (528 MB, checked by their hash). Raises UserError.
+    """
     if encoder.shape != VGG16:
-        raise UserError("backbone.source vgg16 needs network.blocks of VGG-16; a smaller network takes source: train.")
-    encoder.load_state_dict(vgg16_state(encoder, vgg16(weights=VGG16_Weights.IMAGENET1K_V1)), strict=False)
+        raise UserError("VGG-16's weights need network.blocks of VGG-16; a smaller network takes source: train.")
+    if path is None:
+        state = vgg16_state(encoder, vgg16(weights=VGG16_Weights.IMAGENET1K_V1))
+    else:
+        plain = Encoder(VGG16, encoder.fc6.conv.out_channels, encoder.fc6.conv.kernel_size[0], None, encoder.std)
+        state = caffe.convert(plain, caffe.read(Path(path)))
+    encoder.load_state_dict(state, strict=False)
+
+
+def start(net: nn.Module, weights: Weights) -> nn.Module:
+    """`net` as its training starts: with the backbone's encoder, or with published weights. Raises UserError."""
+    if weights.source == "caffe":
+        return caffe.load(net, Path(weights.path)).to(machine.device())
+    load(net.encoder, "backbone", strict=False)
+    return net
 
 
 def save(module: nn.Module, name: str, folder: Path = MODELS) -> Path:

@@ -9,12 +9,6 @@ import torch
 from torch.nn import functional as F
 
 
-def tight(mask: np.ndarray) -> np.ndarray:
-    """The smallest box around the true pixels of (H, W) `mask`, which must have some."""
-    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    return np.array([x, y, x + width, y + height])
-
-
 def extend(boxes: np.ndarray, factor: float, square: bool) -> np.ndarray:
     """(N, 4) boxes grown around their centres; `square`: to `factor` × the longer side, as the release's boxes are."""
     boxes = np.asarray(boxes, dtype=float).reshape(-1, 4)
@@ -47,10 +41,21 @@ def resize_labels(labels: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def windows(image: np.ndarray, boxes: np.ndarray, side: int) -> torch.Tensor:
-    """The contents of (N, 4) boxes of an RGB image, each resized: float (N, 3, side, side) in 0–255."""
-    cuts = np.stack([resize_image(crop(image, box, 0), side) for box in boxes])
-    return torch.from_numpy(cuts).permute(0, 3, 1, 2).float()
+def windows(image: np.ndarray, boxes: np.ndarray, side: int, antialias: bool = False) -> torch.Tensor:
+    """The contents of (N, 4) boxes of an RGB image, each resized: float (N, 3, side, side) in 0–255.
+
+    `antialias` smooths what shrinks, as MATLAB's imresize does in the release's inference; its training does not.
+    """
+    cuts = [crop(image, box, 0) for box in boxes]
+    if not antialias:
+        return to_tensor(np.stack([resize_image(cut, side) for cut in cuts]))
+    wanted = {"size": (side, side), "mode": "bilinear", "align_corners": False, "antialias": True}
+    return torch.cat([F.interpolate(to_tensor(cut[None]), **wanted) for cut in cuts])
+
+
+def to_tensor(images: np.ndarray) -> torch.Tensor:
+    """uint8 (N, H, W, 3) → float (N, 3, H, W)"""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float()
 
 
 def paste_maximum(canvas: torch.Tensor, scores: torch.Tensor, box: np.ndarray) -> None:

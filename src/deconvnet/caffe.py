@@ -18,10 +18,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn import functional as F
 
 from deconvnet.errors import UserError
-from deconvnet.fcn import FCN8s, crop
+from deconvnet.fcn import FCN8s
 from deconvnet.network import DeconvNet
 
 INFERENCE_MEAN_RGB = (122.67891434, 116.66876762, 104.00698793)  # of the release's inference script (there BGR)
@@ -147,21 +146,10 @@ def convert(network: nn.Module, layers: dict[str, list[np.ndarray]]) -> dict[str
     return state
 
 
-class PublishedFCN8s(FCN8s):
-    """FCN-8s as its authors' file expects it: the image is padded with 100 px, pooling rounds up, and what is cropped
-    follows from that (5 cells of pool4, 9 of pool3, 31 px). `FCN8s` pads fc6's input instead.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        height, width = x.shape[-2:]
-        x, pools = F.pad((x - self.encoder.mean) / self.encoder.std, [99] * 4), []
-        for block in self.encoder.blocks:
-            x = F.max_pool2d(block(x), 2, 2, ceil_mode=True)
-            pools.append(x)
-        x = self.up2_fc7(self.score_fc7(self.encoder.fc7(self.encoder.fc6(x))))
-        x = self.up2_pool4(x + crop(self.score_pool4(pools[-2]), 5, x))
-        x = self.up8(x + crop(self.score_pool3(pools[-3]), 9, x))
-        return x[..., 31 : 31 + height, 31 : 31 + width]
+def load(network: nn.Module, path: Path) -> nn.Module:
+    """`network` with the weights of a .caffemodel. Raises UserError, as `read` and `convert` do."""
+    network.load_state_dict(convert(network, read(path)))
+    return network
 
 
 def main() -> None:
@@ -174,7 +162,7 @@ def main() -> None:
     if arguments.network == "vgg16":
         network = DeconvNet(bn_eps=None).encoder
     try:
-        network.load_state_dict(convert(network, read(arguments.caffemodel)))
+        load(network, arguments.caffemodel)
     except UserError as error:
         sys.exit(f"\n{error}\n")
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, arguments.safetensors)

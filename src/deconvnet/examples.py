@@ -1,7 +1,7 @@
 """What the networks are trained on: batches cut on the fly from the images, each drawn from (seed, step) alone.
 
 Stage 1 (section 4): the box of each annotated object; only that object keeps its class. Stage 2: proposals that
-overlap an object; all classes kept. The backbone: the same crops as stage 1 with one class each. FCN-8s: whole images.
+overlap an object; all classes kept. The backbone: crops of both kinds with one class each. FCN-8s: whole images.
 A training example is a row of a table of boxes; crops are never stored.
 """
 
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from deconvnet import boxes, voc
 from deconvnet.errors import UserError
-from deconvnet.params import Backbone, Crops, Fcn
+from deconvnet.params import Backbone, Crops, Fcn, Params
 from deconvnet.paths import OBJECTS
 from deconvnet.proposals import load_proposals, overlaps
 from deconvnet.voc import VOID
@@ -42,28 +42,47 @@ def only_object(labels: np.ndarray, instances: np.ndarray, instance: int) -> np.
     return np.where((instances == instance) | (labels == VOID), labels, 0).astype(np.uint8)
 
 
-def stage_table(stage: int, split: str, settings: Crops) -> pd.DataFrame:
-    """The examples of a split: its annotated objects in stage 1, proposals that overlap them in stage 2."""
+def stage_table(stage: int, split: str, params: Params) -> pd.DataFrame:
+    """The examples of a split with the share of the draws, `weight`, that each of them gets.
+
+    Stage 1: annotated objects. Stage 2: proposals, of which some may overlap no object (label 0).
+    """
     objects = pd.read_csv(OBJECTS).query("split == @split")
     if stage == 1:
-        return objects
-    table = overlapping(load_proposals(split), objects, settings.iou)
-    if table.empty:
-        raise UserError(f"No proposal of {split} overlaps an object by stage2.iou = {settings.iou}: lower it.")
-    return table
+        return weighted(objects, params.stage1.balance)
+    iou = params.stage2.iou
+    windows = overlapping(load_proposals(split), objects, iou, params.inference.windows)
+    hits, misses = windows.query("label > 0"), windows.query("label == 0")
+    if hits.empty:
+        raise UserError(f"No proposal of {split} overlaps an object by stage2.iou = {iou}: lower it.")
+    share = params.stage2.misses if len(misses) else 0
+    hits, misses = weighted(hits, params.stage2.balance), weighted(misses, balance=False)
+    hits["weight"] *= 1 - share
+    misses["weight"] *= share
+    return pd.concat([hits, misses] if share else [hits], ignore_index=True)
 
 
-def overlapping(proposals: dict[str, np.ndarray], objects: pd.DataFrame, iou: float) -> pd.DataFrame:
-    """Stage 2's examples: proposals that overlap an object by `iou`, with the label of the object they overlap most."""
+def weighted(table: pd.DataFrame, balance: bool) -> pd.DataFrame:
+    """`table` with `weight`, of sum 1: each row alike, or with `balance` each class, which is what repeating the
+    examples of rare classes comes to.
+    """
+    weight = 1 / table.groupby("label")["label"].transform("size") if balance else pd.Series(1.0, table.index)
+    return table.assign(weight=weight / weight.sum())
+
+
+def overlapping(proposals: dict[str, np.ndarray], objects: pd.DataFrame, iou: float, windows: int) -> pd.DataFrame:
+    """Proposals that overlap an object by `iou`, with the label of the object they overlap most; and those among the
+    best `windows`, which inference will look at, that overlap none so: they get label 0.
+    """
     rows = []
     for name, group in objects.groupby("image"):
         overlap = overlaps(proposals[name][:, :4], group[BOX].to_numpy())
         if len(overlap) == 0:
             continue
-        best = overlap.argmax(axis=1)
-        hit = overlap.max(axis=1) >= iou
-        kept = pd.DataFrame(proposals[name][hit, :4].astype(int), columns=BOX)
-        rows.append(kept.assign(image=name, instance=0, label=group["label"].to_numpy()[best[hit]]))
+        label = np.where(overlap.max(axis=1) >= iou, group["label"].to_numpy()[overlap.argmax(axis=1)], 0)
+        kept = (label > 0) | (np.arange(len(label)) < windows)
+        boxes = pd.DataFrame(proposals[name][kept, :4].astype(int), columns=BOX)
+        rows.append(boxes.assign(image=name, instance=0, label=label[kept]))
     if not rows:
         return pd.DataFrame(columns=[*BOX, "image", "instance", "label"])
     return pd.concat(rows, ignore_index=True)
@@ -72,16 +91,12 @@ def overlapping(proposals: dict[str, np.ndarray], objects: pd.DataFrame, iou: fl
 class Batches(Dataset):
     """Item `step` is one training batch, a function of (seed, step) alone: any worker may make any of them.
 
-    Examples are drawn with replacement; with `balance`, each class is drawn equally often, which is what repeating
-    the examples of rare classes comes to.
+    Examples are drawn with replacement, by the column `weight` of the table if it has one.
     """
 
-    def __init__(self, table: pd.DataFrame, batch: int, steps: int, seed: int, balance: bool, make: Callable):
+    def __init__(self, table: pd.DataFrame, batch: int, steps: int, seed: int, make: Callable):
         self.table, self.batch, self.steps, self.seed, self.make = table, batch, steps, seed, make
-        self.weights = None
-        if balance:
-            weights = 1 / table.groupby("label")["label"].transform("size").to_numpy(float)
-            self.weights = weights / weights.sum()
+        self.weights = table["weight"] / table["weight"].sum() if "weight" in table else None
 
     def like(self, steps: int, batch: int) -> "Batches":
         """Other draws of the same kind: for batch-norm statistics, or to watch the loss on dev."""
@@ -113,14 +128,19 @@ def jitter(image: np.ndarray, labels: np.ndarray, size: int, wide: int | None, r
     return (image[:, ::-1], labels[:, ::-1]) if rng.random() < 0.5 else (image, labels)
 
 
-def crop_batches(
-    images: Images, table: pd.DataFrame, settings: Crops | Backbone, size: int, *, whole_label: bool = False
-) -> Batches:
+def recoloured(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another picture of the same thing: channels permuted, and a negative half of the time."""
+    image = image[..., rng.permutation(3)]
+    return 255 - image if rng.random() < 0.5 else image
+
+
+def crop_batches(images: Images, table: pd.DataFrame, settings: Crops | Backbone, size: int) -> Batches:
     """Batches of crops around the boxes of `table`; a row whose `instance` is not 0 follows stage 1's rule.
 
-    `whole_label` gives each crop the one label of its row, for the backbone's classifier.
+    With the backbone's settings each crop has the one label of its row.
     """
     table = table.assign(**dict(zip(BOX, boxes.extend(table[BOX], settings.context, settings.square).T, strict=True)))
+    classify = isinstance(settings, Backbone)
 
     def make(row, rng):
         image, labels, instances = images[row.image]
@@ -129,10 +149,11 @@ def crop_batches(
         if row.instance:
             cut = only_object(cut, boxes.crop(instances, box, VOID), row.instance)
         image, cut = jitter(boxes.crop(image, box, 0), cut, size, settings.jitter, rng)
-        return image, (row.label if whole_label else cut)
+        if classify:
+            return (recoloured(image, rng) if settings.recolour else image), row.label
+        return image, cut
 
-    balance = getattr(settings, "balance", True)  # the backbone's classifier is always balanced
-    return Batches(table, settings.batch, settings.updates, settings.seed, balance, make)
+    return Batches(table, settings.batch, settings.updates, settings.seed, make)
 
 
 def image_batches(images: Images, names: list[str], settings: Fcn, stride: int) -> Batches:
@@ -147,4 +168,4 @@ def image_batches(images: Images, names: list[str], settings: Fcn, stride: int) 
         box = np.array([0, 0, width, height])
         return boxes.crop(image, box, 0), boxes.crop(labels, box, VOID)
 
-    return Batches(pd.DataFrame({"image": names}), settings.batch, settings.updates, settings.seed, False, make)
+    return Batches(pd.DataFrame({"image": names}), settings.batch, settings.updates, settings.seed, make)

@@ -27,8 +27,10 @@ class FCN8s(nn.Module):
     """(N, 3, H, W) RGB in 0–255, any H and W → (N, classes, H, W) raw scores.
 
     With no arguments: VGG-16 without batch norm and dropout 0.5 behind fc6 and fc7, as FCN's authors train it.
-    The image is padded with zeros on the right and at the bottom to whole cells of pool5, and the scores are cropped.
     `size` fixes the fc6 kernel only (size / 32), so that it takes the weights of a DeconvNet's encoder.
+
+    fc6 needs a margin. `padding` "fc6" pads its input; the image is padded to whole cells of pool5 on the right and at
+    the bottom. "image" pads the image with 100 px, which is what the authors' published weights expect.
     """
 
     def __init__(
@@ -40,8 +42,12 @@ class FCN8s(nn.Module):
         bn_eps: float | None = None,
         std: float = 1.0,
         dropout: float = 0.5,
+        padding: str = "fc6",
     ):
         super().__init__()
+        if padding == "image" and (size, len(blocks)) != (224, 5):
+            raise ValueError(f"padding 'image' is for 5 blocks and size 224, not for {len(blocks)} and {size}")
+        self.padding = padding
         self.stride = 2 ** len(blocks)
         self.kernel = size // self.stride
         self.encoder = Encoder(blocks, fc, self.kernel, bn_eps, std)
@@ -63,12 +69,13 @@ class FCN8s(nn.Module):
         self.up8.weight.requires_grad_(False)  # the last upsampling stays bilinear
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._image_padded(x) if self.padding == "image" else self._fc6_padded(x)
+
+    def _fc6_padded(self, x: torch.Tensor) -> torch.Tensor:
         height, width = x.shape[-2:]
         x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
         (*_, pool3, pool4, pool5), _ = self.encoder(x)
-        x = F.pad(pool5, [self.kernel // 2] * 4)
-        x = self.dropout(self.encoder.fc6(x))
-        x = self.score_fc7(self.dropout(self.encoder.fc7(x)))
+        x = self._score(F.pad(pool5, [self.kernel // 2] * 4))
         # An odd fc6 kernel keeps the cells of pool5; an even one gives the points between them, half a cell to the
         # left of cell 0 first. The offset brings both onto the grid of pool4.
         x = crop(self.up2_fc7(x), 1 if self.kernel % 2 else 2, pool4) + self.score_pool4(pool4)
@@ -76,6 +83,22 @@ class FCN8s(nn.Module):
         x = self.up8(x)
         offset = self.up8.stride[0] // 2
         return x[..., offset : offset + height, offset : offset + width]
+
+    def _image_padded(self, x: torch.Tensor) -> torch.Tensor:
+        """The authors' deploy network: 100 px (one of them is conv1_1's own), pooling rounds up, and what is cropped
+        follows from both: 5 cells of pool4, 9 of pool3, 31 px.
+        """
+        height, width = x.shape[-2:]
+        x = F.pad(x - self.encoder.mean, [99] * 4) + self.encoder.mean  # the padding is 0 once the mean is off
+        (*_, pool3, pool4, pool5), _ = self.encoder(x, round_up=True)
+        x = self.up2_fc7(self._score(pool5))
+        x = self.up2_pool4(x + crop(self.score_pool4(pool4), 5, x))
+        x = self.up8(x + crop(self.score_pool3(pool3), 9, x))
+        return x[..., 31 : 31 + height, 31 : 31 + width]
+
+    def _score(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.dropout(self.encoder.fc6(x))
+        return self.score_fc7(self.dropout(self.encoder.fc7(x)))
 
 
 def crop(x: torch.Tensor, offset: int, like: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,9 @@ def choose_windows(proposals: np.ndarray, shape: tuple[int, int], settings: Infe
 
 
 @torch.inference_mode()
-def score_windows(net: nn.Module, image: np.ndarray, windows: np.ndarray, batch: int) -> torch.Tensor:
+def score_windows(
+    net: nn.Module, image: np.ndarray, windows: np.ndarray, batch: int, antialias: bool = False
+) -> torch.Tensor:
     """RGB uint8 (H, W, 3) → float (21, H, W): the pixel-wise maximum of the windows' raw scores over a zero base.
 
     The zero base is the release's: a negative score never wins, and a pixel that no window covers is background.
@@ -33,7 +35,7 @@ def score_windows(net: nn.Module, image: np.ndarray, windows: np.ndarray, batch:
     canvas = torch.zeros(net.score.out_channels, *image.shape[:2], device=device)
     for start in range(0, len(windows), batch):
         part = windows[start : start + batch]
-        inputs = boxes.windows(image, part, size).to(device, memory_format=torch.channels_last)
+        inputs = boxes.windows(image, part, size, antialias).to(device, memory_format=torch.channels_last)
         for scores, box in zip(net(inputs), part, strict=True):
             boxes.paste_maximum(canvas, scores.contiguous(), box)
     return canvas
@@ -54,7 +56,7 @@ def score_all(
         image = voc.read_image(VOC, name)
         if model == "deconvnet":
             windows = choose_windows(proposals[name], image.shape[:2], settings)
-            scores = score_windows(net, image, windows, settings.batch)
+            scores = score_windows(net, image, windows, settings.batch, settings.antialias)
         else:
             scores = score_image(net, image)
         scores = scores.cpu().numpy()

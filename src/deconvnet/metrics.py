@@ -64,7 +64,6 @@ class Result:
 
     summary: dict[str, float]  # mean_iou, recall_small, recall_medium, recall_large
     per_class: dict[str, float]  # IoU of each class, and "mean"
-    confusion: np.ndarray
 
 
 def evaluate(method: str, names: list[str], objects: pd.DataFrame, settings: Evaluation) -> Result:
@@ -80,4 +79,4 @@ def evaluate(method: str, names: list[str], objects: pd.DataFrame, settings: Eva
     per_class = dict(zip(voc.CLASSES, iou(matrix).tolist(), strict=True))
     mean = mean_iou(matrix)
     summary = {"mean_iou": mean} | {f"recall_{size}": float(by_size.get(size, np.nan)) for size in SIZES}
-    return Result(summary, per_class | {"mean": mean}, matrix)
+    return Result(summary, per_class | {"mean": mean})

@@ -27,7 +27,8 @@ class Encoder(nn.Module):
 
     Width and number of convolutions of each block, fc width and the side of the fc6 kernel are arguments; H and W
     must be multiples of 2 ** len(blocks). The pixel mean and scale live here as buffers, with the weights that
-    expect them. fc6 and fc7 are not applied by `forward`: the two networks use them differently.
+    expect them. fc6 and fc7 are not applied by `forward`: the two networks use them differently. `round_up`: pooling
+    keeps a last odd row and column, as Caffe's does; H and W are then free.
     """
 
     def __init__(self, blocks: Sequence[tuple[int, int]], fc: int, fc_kernel: int, bn_eps: float | None, std: float):
@@ -44,11 +45,11 @@ class Encoder(nn.Module):
         self.fc6 = unit(nn.Conv2d(before, fc, fc_kernel), fc, bn_eps)
         self.fc7 = unit(nn.Conv2d(fc, fc, 1), fc, bn_eps)
 
-    def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def forward(self, x: torch.Tensor, round_up: bool = False) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         x = (x - self.mean) / self.std
         pools, switches = [], []
         for block in self.blocks:
-            x, where = F.max_pool2d(block(x), 2, 2, return_indices=True)
+            x, where = F.max_pool2d(block(x), 2, 2, ceil_mode=round_up, return_indices=True)
             pools.append(x)
             switches.append(where)
         return pools, switches

@@ -64,25 +64,29 @@ class Solver(Section):
     lr: Positive
     momentum: Fraction  # SGD's momentum, AdamW's first beta
     weight_decay: Annotated[float, Field(ge=0)]
+    decay: Literal["nominal", "effective"]  # "effective": divided by `accumulate`, as the release's Caffe does
     bias_lr: Positive  # factor on the rate of the (de)convolutions' biases
     bias_decay: bool
     encoder_lr: Positive  # factor on the encoder's rate
-    schedule: Literal["step", "cosine"]
-    step: Count  # updates between two drops to a tenth; "step" only
+    schedule: Literal["step", "plateau", "cosine"]
+    step: Count  # updates between two drops to a tenth ("step") or two looks at dev ("plateau")
     warmup: Annotated[int, Field(ge=0)]  # updates of linear warm-up
-    updates: Count
+    updates: Annotated[int, Field(ge=0)]  # 0: the weights it starts from are taken as they are
     batch: Count
     accumulate: Count  # the batch runs in so many parts; batch norm sees one part
-    bn_batches: Annotated[int, Field(ge=0)]  # batches averaged into the BN statistics of inference
+    bn_batches: Annotated[int, Field(ge=0)]  # batches averaged into the BN statistics of inference; 0: left alone
     bn_batch: Count  # their size
     seed: int
 
 
 class Backbone(Solver):
-    source: Literal["vgg16", "train"]  # torchvision's ImageNet weights, or a classifier trained on the spot
+    source: Literal["vgg16", "caffe", "train", "none"]  # "train": a classifier on the spot; "none": random weights
+    path: str | None  # the .caffemodel of VGG-16; "caffe" only
     context: Positive
     square: bool
     jitter: Count | None
+    proposal_updates: Annotated[int, Field(ge=0)]  # after `updates` on stage 1's crops, so many on stage 2's
+    recolour: bool  # channels of the crops are permuted, half of the crops are negatives
 
 
 class Crops(Solver):
@@ -91,11 +95,33 @@ class Crops(Solver):
     jitter: Count | None  # crops are resized to this side, then cut at random to the network's; None: straight
     balance: bool  # rare classes are repeated
     iou: Fraction | None  # a proposal counts if it overlaps an object by this much; stage 2
+    misses: Fraction  # share of examples that are windows of inference which overlap no object so; stage 2
 
 
 class Fcn(Solver):
+    padding: Literal[
+        "fc6", "image"
+    ]  # what gives fc6 its margin: its own input, or the authors' 100 px around the image
     batch_norm: bool
     dropout: Fraction
+
+
+class Weights(Section):
+    """Published .caffemodel files to start from instead of the backbone."""
+
+    source: Literal["backbone", "caffe"]
+    path: str | None
+
+    @model_validator(mode="after")
+    def _path_of_caffe(self) -> Self:
+        if (self.source == "caffe") != (self.path is not None):
+            raise ValueError("source caffe needs a path, source backbone none")
+        return self
+
+
+class Published(Section):
+    deconvnet: Weights
+    fcn8s: Weights
 
 
 class Inference(Section):
@@ -103,6 +129,7 @@ class Inference(Section):
     context: Positive
     square: bool
     min_side: Annotated[int, Field(ge=0)]  # px; boxes whose shorter side is smaller are skipped before the count
+    antialias: bool  # windows that shrink are smoothed, as MATLAB's imresize does
     batch: Count
 
 
@@ -140,6 +167,7 @@ class Params(Section):
     stage1: Crops
     stage2: Crops
     fcn: Fcn
+    weights: Published
     inference: Inference
     ensemble: Ensemble
     crf: Crf
@@ -147,6 +175,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
+        if (self.backbone.source == "caffe") != (self.backbone.path is not None):
+            raise ValueError("backbone.source caffe needs a backbone.path, the other sources none")
         for name in ("backbone", "stage1", "stage2", "fcn"):
             solver = getattr(self, name)
             if solver.batch % solver.accumulate:

@@ -18,16 +18,23 @@ from deconvnet.errors import UserError
 from deconvnet.paths import ROOT
 
 DEFAULT = "icons"
+SOLVERS = ("backbone", "stage1", "stage2", "fcn")
 CODE = ("src", "notebooks", "dvc.yaml", ".dvcignore")
 
 
-def settings_of(profile: str, data: Path | None) -> dict:
-    """The default profile is params.yaml as it stands, others are composed from conf/. Raises UserError if unsound."""
+def settings_of(profile: str, data: Path | None, seed: int = 0) -> dict:
+    """The default profile is params.yaml as it stands, others are composed from conf/. Raises UserError if unsound.
+
+    With `seed`, 100 times that is added to each seed of training: a run apart, under its own name.
+    """
     if profile == DEFAULT and data:
         raise UserError(f"DATA goes with PROFILE=voc: the default profile makes its own data, so {data} has no use.")
-    settings = params.read_yaml(params.PARAMS) if profile == DEFAULT else params.compose(profile)
+    settings = params.read_yaml(params.PARAMS) if profile == DEFAULT and not seed else params.compose(profile)
     if data:
         settings = params.merge(settings, {"data": {"source": "folder", "root": str(data.expanduser().resolve())}})
+    if seed:
+        solvers = {name: {"seed": settings[name]["seed"] + 100 * seed} for name in SOLVERS}
+        settings = params.merge(settings, solvers | {"profile": f"{profile}-seed{seed}"})
     return settings
 
 
@@ -104,11 +111,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deconvnet.pipeline", description=__doc__.split("\n")[0])
     parser.add_argument("--profile", default=DEFAULT)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--seed", type=int, default=0, help="trains apart, with other seeds")
     arguments, for_dvc = parser.parse_known_args()
     try:
-        settings = settings_of(arguments.profile, arguments.data)
+        settings = settings_of(arguments.profile, arguments.data, arguments.seed)
         check(settings)
-        folder = ROOT if arguments.profile == DEFAULT else prepare_apart(settings)
+        folder = ROOT if settings["profile"] == DEFAULT else prepare_apart(settings)
     except UserError as error:
         sys.exit(f"\n{error}\n")
     if status := reproduce(folder, for_dvc):

@@ -45,7 +45,8 @@ class Predictor:
         if self.method == "fcn8s":
             return inference.score_image(self.fcn, image).cpu().numpy()
         windows = inference.choose_windows(self.boxes(image), image.shape[:2], s.inference)
-        scores = inference.score_windows(self.deconvnet, image, windows, s.inference.batch).cpu().numpy()
+        options = (s.inference.batch, s.inference.antialias)
+        scores = inference.score_windows(self.deconvnet, image, windows, *options).cpu().numpy()
         if self.fcn is None:
             return ensemble.probabilities(scores)
         whole = inference.score_image(self.fcn, image).cpu().numpy()

@@ -37,27 +37,29 @@ def make_optimizer(net: nn.Module, settings: Solver) -> torch.optim.Optimizer:
     for path, module in net.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
-                is_bias = name == "bias" and not isinstance(
-                    module, nn.BatchNorm2d
-                )  # BN's shift is decayed as its scale
+                # Batch norm's shift is no bias here: it is decayed as its scale.
+                is_bias = name == "bias" and not isinstance(module, nn.BatchNorm2d)
                 groups.setdefault((path.startswith("encoder"), is_bias), []).append(parameter)
+    decay = settings.weight_decay / (settings.accumulate if settings.decay == "effective" else 1)
     options = [
         {
             "params": parameters,
             "lr": settings.lr * (settings.encoder_lr if in_encoder else 1) * (settings.bias_lr if is_bias else 1),
-            "weight_decay": settings.weight_decay if settings.bias_decay or not is_bias else 0.0,
+            "weight_decay": decay if settings.bias_decay or not is_bias else 0.0,
         }
         for (in_encoder, is_bias), parameters in groups.items()
     ]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(options, momentum=settings.momentum)
-    return torch.optim.AdamW(options, betas=(settings.momentum, 0.999))
+    return torch.optim.AdamW(options, betas=(settings.momentum, 0.999), fused=True)
 
 
-def rate(step: int, settings: Solver) -> float:
-    """The factor on the learning rate at an update, counted from 0."""
+def rate(step: int, settings: Solver, drops: int = 0) -> float:
+    """The factor on the learning rate at an update, counted from 0; `drops`: how often dev has stopped improving."""
     if step < settings.warmup:
         return (step + 1) / (settings.warmup + 1)
+    if settings.schedule == "plateau":
+        return 0.1**drops
     if settings.schedule == "step":
         return 0.1 ** (step // settings.step)
     done = (step - settings.warmup) / max(settings.updates - settings.warmup, 1)
@@ -95,14 +97,18 @@ def train(
 ) -> pd.DataFrame:
     """Trains `net` in place; returns its curve: step, loss (mean since the last row), rate, dev_loss at some rows.
 
-    `watch` holds dev batches whose loss is shown beside; nothing is decided by it. `log` gets each row as it is made.
+    `watch` holds dev batches whose loss is shown beside; only the schedule "plateau", which needs it, decides by it:
+    the rate drops to a tenth when the pixel accuracy there is not above its best. `log` gets each row as it is made.
     Raises FloatingPointError as soon as a row's loss is not finite.
     """
+    if settings.schedule == "plateau" and watch is None:
+        raise ValueError("the schedule plateau needs dev batches to watch")
     device = machine.device()
     fabric = Fabric(accelerator=device.type, devices=1, precision=machine.precision())
     net = net.to(memory_format=torch.channels_last).train()
     model, optimizer = fabric.setup(net, make_optimizer(net, settings))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings))
+    best, drops = 0.0, 0  # of the schedule "plateau"
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings, drops))
     every, rows, recent = max(settings.updates // points, 1), [], []
     progress = tqdm(loader(batches), total=settings.updates, desc="training", unit="update", mininterval=1)
     for step, (images, labels) in enumerate(progress, start=1):
@@ -114,15 +120,19 @@ def train(
             fabric.backward(loss)
             recent.append(loss.detach())
         optimizer.step()
+        used = schedule.get_last_lr()[0] / schedule.base_lrs[0]
+        if settings.schedule == "plateau" and step % settings.step == 0:
+            _, accuracy = watched(model, watch)
+            best, drops = max(best, accuracy), drops + (accuracy <= best)
         schedule.step()
         if step % every == 0 or step == settings.updates:
             row = {"step": step, "loss": float(torch.stack(recent).sum()) / (len(recent) / len(parts))}
-            row["rate"] = settings.lr * rate(step - 1, settings)
+            row["rate"] = settings.lr * used
             recent = []
             if not math.isfinite(row["loss"]):
                 raise FloatingPointError(f"The loss is {row['loss']} after {step} updates: lower the learning rate.")
             if watch is not None and (len(rows) % 5 == 4 or step == settings.updates):
-                row["dev_loss"] = watched_loss(model, watch)
+                row["dev_loss"], _ = watched(model, watch)
             progress.set_postfix(loss=f"{row['loss']:.3f}")
             log(step, row)
             rows.append(row)
@@ -130,21 +140,26 @@ def train(
 
 
 @torch.no_grad()
-def watched_loss(model: nn.Module, watch: Batches) -> float:
-    """The mean loss over dev batches, with batch statistics as in training but without touching the running ones."""
+def watched(model: nn.Module, watch: Batches) -> tuple[float, float]:
+    """Mean loss and pixel accuracy over dev batches, with batch statistics as in training; running ones stay."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.track_running_stats = False
-    device = machine.device()
-    losses = [loss_of(model(images.to(device)), labels.to(device)) for images, labels in loader(watch)]
+    device, losses, right = machine.device(), [], []
+    for images, labels in loader(watch):
+        scores, labels = model(images.to(device)), labels.to(device)
+        losses.append(loss_of(scores, labels))
+        right.append((scores.argmax(dim=1) == labels)[labels != VOID].float().mean())
     for norm in norms:
         norm.track_running_stats = True
-    return float(torch.stack(losses).mean())
+    return float(torch.stack(losses).mean()), float(torch.stack(right).nanmean())
 
 
 @torch.no_grad()
 def fix_batch_norm(net: nn.Module, batches: Batches) -> None:
-    """Replaces the running statistics by the average over `batches` (501 of 28 in the release, section 4)."""
+    """Replaces the running statistics by the average over `batches` (501 of 28 in the release, section 4), if any."""
+    if len(batches) == 0:
+        return
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()

@@ -47,6 +47,9 @@ def check(settings: dict) -> None:
             raise UserError(f"PROFILE={checked.profile} needs a folder in VOC layout: add DATA=/path/to/folder.")
         root = Path(checked.data.root)
         voc.require(root, ["train", *(["dev"] if voc.list_path(root, "dev").exists() else []), "val"])
+    for path in (checked.backbone.path, checked.weights.deconvnet.path, checked.weights.fcn8s.path):
+        if path and not (ROOT / path).is_file():
+            raise UserError(f"{path} does not exist: put the .caffemodel there, or name another path in conf/.")
     if checked.proposals.forest and not Path(checked.proposals.forest).is_file():
         raise UserError(f"proposals.forest: {checked.proposals.forest} does not exist; null takes gradient edges.")
 
@@ -63,6 +66,9 @@ def prepare_apart(settings: dict) -> Path:
             )
         else:
             shutil.copy2(ROOT / name, folder / name)
+    for section in (settings["backbone"], *settings["weights"].values()):
+        if section["path"]:
+            section["path"] = str((ROOT / section["path"]).resolve())  # it is named from the project's root
     (folder / "params.yaml").write_text(params.dump(settings))
     if settings["data"]["source"] == "voc2012":
         (folder / settings["data"]["root"]).mkdir(parents=True, exist_ok=True)
@@ -119,6 +125,10 @@ def main() -> None:
         folder = ROOT if settings["profile"] == DEFAULT else prepare_apart(settings)
     except UserError as error:
         sys.exit(f"\n{error}\n")
+    if settings["data"]["source"] == "voc2012":
+        from deconvnet import forecast  # imported here because it takes seconds and no other source needs it
+
+        print(forecast.text(params.validate(settings, "The profile")), flush=True)
     if status := reproduce(folder, for_dvc):
         sys.exit(status)
     show(folder)

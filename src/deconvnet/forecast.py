@@ -1,0 +1,126 @@
+"""What a run on VOC 2012 will ask for, said before it starts: downloads, disk, memory, and time on the device found.
+
+Operations and activations are counted on the networks themselves, without computing anything; the speed of the device
+is measured for a second. It is an estimate: reading images, the CRF and Edge Boxes come on top.
+"""
+
+import time
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.datasets import SBDataset
+from torchvision.datasets.voc import DATASET_YEAR_DICT
+from torchvision.models import VGG16_Weights
+
+from deconvnet import backbone, machine
+from deconvnet.params import Params
+
+PHOTOGRAPH = (375, 500)  # px, most of VOC's
+VAL, TRAIN_AUG = 1449, 10582  # images of VOC's val, and of train with SBD's
+GB = 1e9
+
+
+class Download(NamedTuple):
+    what: str
+    size: float  # GB
+    url: str
+    checksum: str
+
+
+def downloads(params: Params) -> list[Download]:
+    voc, vgg = DATASET_YEAR_DICT["2012"], VGG16_Weights.IMAGENET1K_V1.url
+    wanted = [
+        Download("VOC 2012", 2.0, voc["url"], f"MD5 {voc['md5']}"),
+        Download("SBD", 1.4, SBDataset.url, f"MD5 {SBDataset.md5}"),
+    ]
+    if params.backbone.source == "vgg16":
+        checksum = vgg.rsplit("-", 1)[1].removesuffix(".pth")
+        wanted.append(Download("VGG-16", 0.55, vgg, f"SHA-256 begins with {checksum}"))
+    return wanted
+
+
+class Cost(NamedTuple):
+    training: float  # FLOP, forward and backward, of one image
+    inference: float  # FLOP of one image
+    parameters: float  # bytes
+    activations: float  # bytes that training one image keeps
+
+
+def cost(net: nn.Module, height: int, width: int) -> Cost:
+    """Counted on `net`, which stands on the meta device: nothing is computed and no memory is used."""
+    kept = []
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
+            module.register_forward_hook(lambda module, inputs, output: kept.append(4 * output.numel()))
+    images = torch.rand(2, 3, height, width, device="meta")  # batch norm refuses a single one
+    with FlopCounterMode(display=False) as forward:
+        scores = net(images)
+    with FlopCounterMode(display=False) as backward:
+        scores.sum().backward()
+    parameters = 4 * sum(parameter.numel() for parameter in net.parameters())
+    inference = forward.get_total_flops() / 2
+    return Cost(inference + backward.get_total_flops() / 2, inference, parameters, sum(kept) / 2)
+
+
+def speed(seconds: float = 1.0) -> float:
+    """FLOP per second of the device, on convolutions like those of VGG's third block."""
+    device = machine.device()
+    x, kernel = torch.rand(8, 256, 56, 56, device=device), torch.rand(256, 256, 3, 3, device=device)
+
+    def run() -> float:
+        started = time.perf_counter()
+        F.conv2d(x, kernel, padding=1)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    run()
+    times = [run()]
+    while sum(times) < seconds:
+        times.append(run())
+    return 2 * x.numel() * kernel[0].numel() / sorted(times)[len(times) // 2]
+
+
+def forecast(params: Params, per_second: float) -> dict[str, float]:
+    """Hours of each part, gigabytes of disk and memory, for a device of so many FLOP per second."""
+    with torch.device("meta"):
+        deconvnet, fcn = backbone.make_deconvnet(params), backbone.make_fcn(params)
+    window, photograph = cost(deconvnet, deconvnet.size, deconvnet.size), cost(fcn, *PHOTOGRAPH)
+    scored = params.data.dev + VAL
+    hours = {
+        **{s: getattr(params, s).updates * getattr(params, s).batch * window.training for s in ("stage1", "stage2")},
+        "fcn8s": params.fcn.updates * params.fcn.batch * photograph.training,
+        "inference": scored * (params.inference.windows * window.inference + photograph.inference),
+    }
+    pixels = PHOTOGRAPH[0] * PHOTOGRAPH[1]
+    scores = 2 * scored * 2 * 21 * pixels  # two networks, float16; on the disk they are compressed
+    archives = sum(download.size for download in downloads(params)) * GB
+    parts = [(window, params.stage2), (photograph, params.fcn)]
+    return {name: flops / per_second / 3600 for name, flops in hours.items()} | {
+        # DVC keeps a copy of every result in its cache; the archives lie there packed and unpacked.
+        "disk": (2 * (scores + 4 * window.parameters) + 4 * archives) / GB,
+        "host": (TRAIN_AUG + params.data.dev) * pixels * 5 / GB,  # decoded images, masks and instances
+        # weights, gradients and momentum; the outputs of layers, and about as much again for their gradients
+        "device": max(3 * c.parameters + 2 * s.batch / s.accumulate * c.activations for c, s in parts) / GB,
+    }
+
+
+def text(params: Params) -> str:
+    per_second = speed()
+    found = forecast(params, per_second)
+    name = torch.cuda.get_device_name() if machine.device().type == "cuda" else f"{machine.cores()} CPU cores"
+    total = sum(found[part] for part in ("stage1", "stage2", "fcn8s", "inference"))
+    lines = [f"Profile {params.profile}. What it fetches, unless it lies in {params.data.root} already:"]
+    lines += [f"  {d.what:<9} {d.size:>4} GB  {d.url}  ({d.checksum})" for d in downloads(params)]
+    lines += [
+        "Disk: about {disk:.0f} GB. Memory: about {host:.0f} GB, and {device:.0f} GB on the device.".format(**found),
+        f"Time on {name} ({per_second / 1e12:.2g} TFLOP/s measured): about {total:,.0f} hours; stage 1 "
+        f"{found['stage1']:,.1f}, stage 2 {found['stage2']:,.1f}, FCN-8s {found['fcn8s']:,.1f}, inference "
+        f"{found['inference']:,.1f}.",
+    ]
+    if machine.device().type == "cpu":
+        lines.append("This is a profile for a GPU: on this machine's CPU it will not end in reasonable time.")
+    return "\n".join(lines)

@@ -11,10 +11,13 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import test_caffe
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
-from deconvnet import params, pipeline, voc
+from deconvnet import backbone, caffe, params, pipeline, voc
 from deconvnet.paths import ROOT
 from deconvnet.tables import METHODS
 
@@ -40,7 +43,10 @@ def clone(tmp_path_factory) -> Path:
     """A clone of the project as it stands, uncommitted changes included."""
     folder = tmp_path_factory.mktemp("fresh") / "deconvnet"
     git(ROOT, "clone", "-q", str(ROOT), str(folder))
-    for name in git(ROOT, "ls-files", "-mo", "--exclude-standard").splitlines():
+    changed = git(ROOT, "diff", "--name-only", "--no-renames", "HEAD") + git(
+        ROOT, "ls-files", "-o", "--exclude-standard"
+    )
+    for name in changed.splitlines():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).exists():
             shutil.copy2(ROOT / name, folder / name)
@@ -190,6 +196,27 @@ def test_curves_and_figures_are_there_for_dvc(smoke):
     assert "Training loss" in (smoke / "plots" / "index.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("notebook", "section", "weights", "model"),
+    [("train", "stage1", "deconvnet", "stage1"), ("train_fcn", "fcn", "fcn8s", "fcn8s")],
+)
+def test_published_weights_are_taken_as_they_are_without_updates(smoke, tmp_path, notebook, section, weights, model):
+    folder, settings = tmp_path / "run", yaml.safe_load((smoke / "params.yaml").read_text())
+    shutil.copytree(smoke, folder, ignore=shutil.ignore_patterns(".dvc", "scores", "predictions", "notebooks-*"))
+    made = getattr(backbone, f"make_{weights.removesuffix('8s')}")(params.validate(settings, "smoke"))
+    layers = test_caffe.random_layers(made, np.random.default_rng(0))
+    test_caffe.write(tmp_path / "published.caffemodel", layers, 1)
+    settings["weights"][weights] = {"source": "caffe", "path": str(tmp_path / "published.caffemodel")}
+    settings[section] |= {"updates": 0, "bn_batches": 0}
+    (folder / "params.yaml").write_text(params.dump(settings))
+    done = call(folder, "python", "-m", "deconvnet.run", notebook, "reports/notebooks/published.ipynb")
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = caffe.convert(made, caffe.read(tmp_path / "published.caffemodel"))
+    found = load_file(folder / "models" / f"{model}.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in found)
+
+
 @pytest.mark.parametrize("method", ["deconvnet", "edeconvnet_crf"])
 def test_people_can_segment_a_photograph(smoke, tmp_path, method):
     Image.fromarray(np.full((45, 70, 3), 90, np.uint8)).save(tmp_path / "flat.png")  # no edges, so no proposals
@@ -228,6 +255,12 @@ def pipeline_refuses(clone: Path, *arguments: str) -> str:
         ("windows: 50", "windows: many", "inference.windows"),
         ("source: icons", "source: photographs", "data.source"),
         ("forest: null", "forest: model.yml", "model.yml"),
+        (
+            "deconvnet: {source: backbone, path: null}",
+            "deconvnet: {source: caffe, path: net.caffemodel}",
+            "net.caffemodel",
+        ),
+        ("deconvnet: {source: backbone, path: null}", "deconvnet: {source: caffe, path: null}", "needs a path"),
     ],
 )
 def test_wrong_parameters_are_named_before_dvc_starts(clone, old, new, named):

@@ -4,6 +4,7 @@ A fixed number of updates, never wall-clock. The batch is run in `accumulate` pa
 norm sees one part, the loss is the mean over the non-void pixels of each part, averaged over the parts.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -158,6 +159,7 @@ def watched(model: nn.Module, watch: Batches) -> tuple[float, float]:
 @torch.no_grad()
 def fix_batch_norm(net: nn.Module, batches: Batches) -> None:
     """Replaces the running statistics by the average over `batches` (501 of 28 in the release, section 4), if any."""
+    net.eval()
     if len(batches) == 0:
         return
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -173,10 +175,9 @@ def fix_batch_norm(net: nn.Module, batches: Batches) -> None:
 
 
 def flops_per_update(net: nn.Module, batches: Batches) -> int:
-    """Floating-point operations of forward and backward over one batch, counted by torch on `net` as it stands."""
-    images, labels = batches[0]
+    """Floating-point operations of forward and backward over one batch, counted by torch on a copy of `net`."""
+    net, (images, labels) = copy.deepcopy(net), batches[0]
     device = next(net.parameters()).device
     with FlopCounterMode(display=False) as counter:
         loss_of(net(images.to(device)), labels.to(device)).backward()
-    net.zero_grad()
     return counter.get_total_flops()

@@ -37,7 +37,7 @@ ROWS = (
     Row("Backbone's training", "none: published weights", SAME, 
         ("backbone.updates", "backbone.proposal_updates", "backbone.recolour"),
         "read by backbone.source train alone: crops of objects and of proposals in other colours", "backbone"),
-    Row("DeconvNet's start", "the backbone; stage 2 from stage 1", SAME, ("weights.deconvnet",),
+    Row("DeconvNet's start", "the backbone; stage 2 from stage 1", SAME, ("weights.deconvnet.source",),
         "or the authors' file: weights.deconvnet {source: caffe, path: …}", "train"),
     Row("Network", "VGG-16 and its mirror, 224×224, fc 4096", SAME,
         ("network.blocks", "network.fc", "network.size"), "minutes on two cores", "train"),
@@ -104,7 +104,7 @@ ROWS = (
         "maximum over a zero base", "the release's", "infer"),
     Row("Cutting the score map", UNKNOWN, "one pixel off", "exact, tested", "a fault is not copied", "infer"),
     Row("FCN-8s", "its authors' weights", "padded to 500×500; their network pads 100 px",
-        ("weights.fcn8s", "fcn.padding", "fcn.batch_norm", "fcn.dropout",
+        ("weights.fcn8s.source", "fcn.padding", "fcn.batch_norm", "fcn.dropout",
          "fcn.optimizer", "fcn.lr", "fcn.encoder_lr", "fcn.schedule", "fcn.warmup",
          "fcn.weight_decay", "fcn.decay", "fcn.bias_lr", "fcn.bias_decay", "fcn.updates", "fcn.batch", "fcn.accumulate",
          "fcn.bn_batches", "fcn.bn_batch"),
@@ -129,7 +129,7 @@ def cell(row: Row, settings: dict) -> str:
         return row.ours
     shown: dict[tuple[str, str], list[str]] = {}
     for key in row.ours:
-        section, name = key.split(".")
+        section, name = key.rsplit(".", 1)
         shown.setdefault((name, str(value(settings, key))), []).append(section)
     return "<br>".join(f"{'/'.join(sections)}.{name} {said}" for (name, said), sections in shown.items())
 

@@ -99,9 +99,7 @@ class Crops(Solver):
 
 
 class Fcn(Solver):
-    padding: Literal[
-        "fc6", "image"
-    ]  # what gives fc6 its margin: its own input, or the authors' 100 px around the image
+    padding: Literal["fc6", "image"]  # fc6's margin: around its own input, or the authors' 100 px around the image
     batch_norm: bool
     dropout: Fraction
 

@@ -1,7 +1,8 @@
 """What a run on VOC 2012 will ask for, said before it starts: downloads, disk, memory, and time on the device found.
 
 Operations and activations are counted on the networks themselves, without computing anything; the speed of the device
-is measured for a second. It is an estimate: reading images, the CRF and Edge Boxes come on top.
+is measured for a second on convolutions, which is the best that it can do: reading images, batch norm, the CRF and
+Edge Boxes come on top. On two cores one update of DeconvNet took about twice as long as said here.
 """
 
 import time
@@ -117,7 +118,7 @@ def text(params: Params) -> str:
     lines += [f"  {d.what:<9} {d.size:>4} GB  {d.url}  ({d.checksum})" for d in downloads(params)]
     lines += [
         "Disk: about {disk:.0f} GB. Memory: about {host:.0f} GB, and {device:.0f} GB on the device.".format(**found),
-        f"Time on {name} ({per_second / 1e12:.2g} TFLOP/s measured): about {total:,.0f} hours; stage 1 "
+        f"Time on {name} ({per_second / 1e12:.2g} TFLOP/s measured): {total:,.0f} hours or more; stage 1 "
         f"{found['stage1']:,.1f}, stage 2 {found['stage2']:,.1f}, FCN-8s {found['fcn8s']:,.1f}, inference "
         f"{found['inference']:,.1f}.",
     ]

@@ -25,7 +25,7 @@ lab: $(VENV)/installed  ## JupyterLab in this environment
 	@cd notebooks && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CURDIR)/$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 tolerance: $(VENV)/installed  ## more seeds of the default: reports/tolerance.json, what CI allows (hours)
-	@for seed in 1 2 3 4; do $(RUN) -m deconvnet.pipeline --seed $$seed || exit 1; done
+	@for seed in 1 2 3; do $(RUN) -m deconvnet.pipeline --seed $$seed || exit 1; done
 	@$(RUN) -m deconvnet.tolerance write
 
 clean:  ## removes what a run made apart and caches; the environment and committed results stay

@@ -1,11 +1,9 @@
-"""How far the five mean IoUs may move: three standard deviations of the difference between two runs.
+"""How far the five mean IoUs may move: three standard deviations over the seeds of training.
 
     python -m deconvnet.tolerance write                 from reports/ and runs/icons-seed*/reports/ (make tolerance)
     python -m deconvnet.tolerance check OTHER.json      another run's metrics.json against the committed one
 
-On one kind of machine a run repeats exactly; on another, sums are added in another order and training drifts apart as
-far as it does with another seed. What is compared is then one draw with another, and the standard deviation of their
-difference is √2 times that of a run, which the seeds tell.
+On one kind of machine a run repeats exactly; on another, sums are added in another order and training drifts apart.
 """
 
 import json
@@ -19,11 +17,11 @@ from deconvnet.tables import METHODS
 
 
 def spread(runs: list[dict]) -> dict:
-    """{method: {"mean_iou": [one a run], "tolerance": 3 √2 standard deviations of these}}"""
+    """{method: {"mean_iou": [one a run], "tolerance": 3 standard deviations}}"""
     result = {}
     for method in METHODS:
         values = [run[method]["mean_iou"] for run in runs]
-        result[method] = {"mean_iou": values, "tolerance": 3 * 2**0.5 * statistics.stdev(values)}
+        result[method] = {"mean_iou": values, "tolerance": 3 * statistics.stdev(values)}
     return result
 
 

@@ -73,6 +73,31 @@ def boxes_on(images: list[np.ndarray], drawn: list[np.ndarray], titles: list[str
     return figure
 
 
+def grey(values: np.ndarray) -> np.ndarray:
+    """(H, W) in 0–1 as a grey picture, uint8 (H, W, 3)."""
+    return (255 * values).round().astype(np.uint8)[..., None].repeat(3, axis=2)
+
+
+def grey_marks(marks: np.ndarray) -> np.ndarray:
+    """boundaries.contours as a picture: contour white, void grey."""
+    return grey(np.select([marks == 1, marks == VOID], [1.0, 0.5], 0.0))
+
+
+def recall_curves(recalls: dict[str, pd.DataFrame], title: str) -> Figure:
+    """A panel for each column (all objects, small, …), a line for each source; rows are numbers of boxes."""
+    columns = next(iter(recalls.values())).columns
+    figure, axes = plt.subplots(1, len(columns), figsize=(2.6 * len(columns), 2.8), sharey=True, layout="constrained")
+    for axis, column in zip(axes, columns, strict=True):
+        for (source, table), colour, mark in zip(recalls.items(), LINES, "osd", strict=False):
+            axis.plot(table.index, table[column], color=colour, marker=mark, ms=3, label=source)
+        axis.set(xscale="log", xlabel="boxes", title=f"{column} objects", ylim=(0, 1))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("recall (IoU ≥ 0.5)")
+    axes[0].legend(fontsize=7, frameon=False)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
 def bars(table: pd.DataFrame, ylabel: str, title: str) -> Figure:
     """Grouped bars: a group per row, a colour per column."""
     figure, axis = plt.subplots(figsize=(max(7.5, 0.55 * len(table) + 2), 3), layout="constrained")

@@ -43,10 +43,18 @@ class Icons(Section):
 
 class Proposals(Section):
     boxes: Count
-    forest: str | None  # path of OpenCV's structured-forest model; None: gradient edges
+    edges: Literal["learned", "forest", "gradient"]  # of the boundary network, the structured forest, the image
+    forest: str | None  # path of OpenCV's structured-forest model, or the address it is downloaded from
+    forest_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None  # what a download must have
     min_area: Positive  # px²
     step: Fraction  # α of Edge Boxes: overlap of neighbouring boxes in its search
     overlap: Fraction  # β of Edge Boxes: two boxes that overlap more are one
+
+    @model_validator(mode="after")
+    def _forest_has_a_file(self) -> Self:
+        if self.edges == "forest" and self.forest is None:
+            raise ValueError("edges forest needs forest, a path or an address")
+        return self
 
 
 class Network(Section):
@@ -77,6 +85,13 @@ class Solver(Section):
     bn_batches: Annotated[int, Field(ge=0)]  # batches averaged into the BN statistics of inference; 0: left alone
     bn_batch: Count  # their size
     seed: int
+
+
+class Boundaries(Solver):
+    widths: Annotated[list[Count], Field(min_length=2)]  # channels of each level of the network
+    crop: Count  # px; side of the training crops
+    zoom: tuple[Positive, Positive]  # they are cut between so many times as wide, and resized
+    scales: Annotated[list[Positive], Field(min_length=1)]  # of the image, whose answers are averaged
 
 
 class Backbone(Solver):
@@ -159,6 +174,7 @@ class Params(Section):
     profile: str
     data: Data
     icons: Icons
+    boundaries: Boundaries
     proposals: Proposals
     network: Network
     backbone: Backbone
@@ -175,7 +191,7 @@ class Params(Section):
     def _fit_together(self) -> Self:
         if (self.backbone.source == "caffe") != (self.backbone.path is not None):
             raise ValueError("backbone.source caffe needs a backbone.path, the other sources none")
-        for name in ("backbone", "stage1", "stage2", "fcn"):
+        for name in ("boundaries", "backbone", "stage1", "stage2", "fcn"):
             solver = getattr(self, name)
             if solver.batch % solver.accumulate:
                 raise ValueError(

@@ -18,6 +18,7 @@ ROOT = root()
 PARAMS = ROOT / "params.yaml"
 VOC = ROOT / "data" / "voc"  # the data set, in VOC layout whatever its source
 OBJECTS = ROOT / "data" / "objects.csv"
+BOUNDARIES = ROOT / "data" / "boundaries"  # contours of each image, of the network that learned them
 PROPOSALS = ROOT / "data" / "proposals"
 SCORES = ROOT / "data" / "scores"
 PREDICTIONS = ROOT / "data" / "predictions"

@@ -18,7 +18,8 @@ from deconvnet.errors import UserError
 from deconvnet.paths import ROOT
 
 DEFAULT = "icons"
-SOLVERS = ("backbone", "stage1", "stage2", "fcn")
+SOLVERS = ("boundaries", "backbone", "stage1", "stage2", "fcn")
+DOWNLOADS = ROOT / "data" / "downloads"
 CODE = ("src", "notebooks", "dvc.yaml", ".dvcignore")
 
 
@@ -50,8 +51,9 @@ def check(settings: dict) -> None:
     for path in (checked.backbone.path, checked.weights.deconvnet.path, checked.weights.fcn8s.path):
         if path and not (ROOT / path).is_file():
             raise UserError(f"{path} does not exist: put the .caffemodel there, or name another path in conf/.")
-    if checked.proposals.forest and not Path(checked.proposals.forest).is_file():
-        raise UserError(f"proposals.forest: {checked.proposals.forest} does not exist; null takes gradient edges.")
+    forest = checked.proposals.forest
+    if forest and "://" not in forest and not (ROOT / forest).is_file():
+        raise UserError(f"proposals.forest: {forest} does not exist; with edges: learned none is needed.")
 
 
 def prepare_apart(settings: dict) -> Path:
@@ -66,9 +68,10 @@ def prepare_apart(settings: dict) -> Path:
             )
         else:
             shutil.copy2(ROOT / name, folder / name)
-    for section in (settings["backbone"], *settings["weights"].values()):
-        if section["path"]:
-            section["path"] = str((ROOT / section["path"]).resolve())  # it is named from the project's root
+    named = [(section, "path") for section in (settings["backbone"], *settings["weights"].values())]
+    for section, key in [*named, (settings["proposals"], "forest")]:
+        if section[key]:
+            section[key] = str((ROOT / section[key]).resolve())  # it is named from the project's root
     (folder / "params.yaml").write_text(params.dump(settings))
     if settings["data"]["source"] == "voc2012":
         (folder / settings["data"]["root"]).mkdir(parents=True, exist_ok=True)
@@ -122,13 +125,17 @@ def main() -> None:
     try:
         settings = settings_of(arguments.profile, arguments.data, arguments.seed)
         check(settings)
+        if settings["data"]["source"] == "voc2012":
+            from deconvnet import forecast  # imported here because it takes seconds and no other source needs it
+
+            print(forecast.text(params.validate(settings, "The profile")), flush=True)
+        if "://" in (settings["proposals"]["forest"] or ""):
+            from deconvnet.proposals import fetch_forest  # likewise
+
+            settings["proposals"]["forest"] = str(fetch_forest(params.Proposals(**settings["proposals"]), DOWNLOADS))
         folder = ROOT if settings["profile"] == DEFAULT else prepare_apart(settings)
     except UserError as error:
         sys.exit(f"\n{error}\n")
-    if settings["data"]["source"] == "voc2012":
-        from deconvnet import forecast  # imported here because it takes seconds and no other source needs it
-
-        print(forecast.text(params.validate(settings, "The profile")), flush=True)
     if status := reproduce(folder, for_dvc):
         sys.exit(status)
     show(folder)

@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from deconvnet import backbone, crf, ensemble, inference, params, paths, voc
+from deconvnet import backbone, boundaries, crf, ensemble, inference, params, paths, proposals, voc
 from deconvnet.errors import UserError
 from deconvnet.folding import fold
 from deconvnet.params import Kernel
-from deconvnet.proposals import EdgeBoxes
 from deconvnet.tables import METHODS
 
 
@@ -33,12 +32,20 @@ class Predictor:
             self.fcn = fold(backbone.load(backbone.make_fcn(self.settings), "fcn8s"))
         if method != "fcn8s":
             self.deconvnet = fold(backbone.load(backbone.make_deconvnet(self.settings), "deconvnet"))
-            self.boxes = EdgeBoxes(self.settings.proposals)
+            if self.settings.proposals.edges == "learned":
+                self.boundaries = backbone.load(boundaries.BoundaryNet(self.settings.boundaries.widths), "boundaries")
         if method.endswith("_crf"):
             chosen = paths.REPORTS / "crf.json"
             if not chosen.is_file():
                 raise UserError(f"{chosen} does not exist, which says what the CRF chose on dev: run make repro.")
             self.kernel = Kernel(**json.loads(chosen.read_text())[method.removesuffix("_crf")]["chosen"])
+
+    def boxes(self, image: np.ndarray) -> np.ndarray:
+        s = self.settings
+        if s.proposals.edges == "learned":
+            contours = boundaries.probability(self.boundaries, image, s.boundaries.scales)
+            return proposals.edge_boxes(proposals.ridge_edges(contours), s.proposals)
+        return proposals.edge_boxes(proposals.image_edges(image, s.proposals.edges, s.proposals), s.proposals)
 
     def scores(self, image: np.ndarray) -> np.ndarray:
         s = self.settings

@@ -1,8 +1,13 @@
 """Object proposals: Edge Boxes (Zitnick, Dollár, ECCV 2014) as OpenCV ports them, section 5 of the paper.
 
-The edges come from OpenCV's structured forest when its model file is at hand, else from the image gradient.
+The edges come from one of three sources: the network of boundaries.py, OpenCV's structured forest (as the paper's), or
+the image gradient. Each gives thin lines with their orientation, from which Edge Boxes makes its boxes.
 """
 
+import gzip
+import zlib
+from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 
 import cv2
@@ -13,77 +18,109 @@ from joblib import Parallel, delayed
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
-from deconvnet import machine, voc
+from deconvnet import machine, maps, voc
 from deconvnet.errors import UserError
 from deconvnet.params import Proposals
 from deconvnet.paths import PROPOSALS
 
+SOURCES = {"learned": "learned boundaries", "forest": "structured forest", "gradient": "gradient edges"}
+Edges = tuple[np.ndarray, np.ndarray]  # float32 (H, W): strength in 0–1, thinned to lines; direction across in 0–π
 
-def gradient_edges(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sobel edges of an RGB image in Lab, thinned across the edge: magnitude in 0–1 and orientation in 0–π, float32.
 
-    The thinning is non-maximum suppression between the two bilinearly read neighbours along the gradient; without it
-    Edge Boxes takes several times as long and groups edges badly.
+def thin(strength: np.ndarray, across: np.ndarray) -> Edges:
+    """Keeps what is strongest between its two neighbours, bilinearly read, in the direction `across` (radians).
+
+    Without it Edge Boxes takes several times as long and groups edges badly.
     """
+    x, y = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in strength.shape[::-1]))
+    dx, dy = np.cos(across).astype(np.float32), np.sin(across).astype(np.float32)
+    ahead, behind = (cv2.remap(strength, x + s * dx, y + s * dy, cv2.INTER_LINEAR) for s in (1, -1))
+    lines = np.where((strength >= ahead) & (strength > behind), strength, 0)
+    lines = lines / max(lines.max(), 1e-6)
+    # OpenCV's last bit depends on how the arrays lie in memory; a box's score would change from run to run with it.
+    return lines.round(4).astype(np.float32), (across % np.pi).round(4).astype(np.float32)
+
+
+def gradient_edges(image: np.ndarray) -> Edges:
+    """Sobel edges of an RGB image in Lab; the channel with the steepest gradient speaks for the pixel."""
     lab = cv2.GaussianBlur(cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), (0, 0), 1)
     dx, dy = cv2.Sobel(lab, cv2.CV_32F, 1, 0), cv2.Sobel(lab, cv2.CV_32F, 0, 1)
-    strongest = (dx**2 + dy**2).argmax(axis=2)[..., None]  # the channel with the steepest gradient speaks for the pixel
-    dx, dy = (np.take_along_axis(d, strongest, axis=2)[..., 0] for d in (dx, dy))
-    magnitude = cv2.magnitude(dx, dy)
-    x, y = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in magnitude.shape[::-1]))
-    ux, uy = dx / (magnitude + 1e-6), dy / (magnitude + 1e-6)
-    ahead, behind = (cv2.remap(magnitude, x + s * ux, y + s * uy, cv2.INTER_LINEAR) for s in (1, -1))
-    thin = np.where((magnitude >= ahead) & (magnitude > behind), magnitude, 0)
-    orientation = np.arctan2(dy, dx) % np.pi
-    thin = thin / max(thin.max(), 1e-6)
-    # OpenCV's last bit depends on how the arrays lie in memory; a box's score would change from run to run with it.
-    return thin.round(4).astype(np.float32), orientation.round(4).astype(np.float32)
+    steepest = (dx**2 + dy**2).argmax(axis=2)[..., None]
+    dx, dy = (np.take_along_axis(d, steepest, axis=2)[..., 0] for d in (dx, dy))
+    return thin(cv2.magnitude(dx, dy), np.arctan2(dy, dx))
 
 
-class EdgeBoxes:
-    """RGB image → (N, 5) float32: x1, y1, x2, y2, objectness, best first, at most `settings.boxes`; N may be 0."""
-
-    def __init__(self, settings: Proposals):
-        self.settings = settings
-        self.forest = None
-        if settings.forest is not None:
-            if not Path(settings.forest).is_file():
-                raise UserError(
-                    f"proposals.forest: {settings.forest} does not exist; null takes gradient edges instead."
-                )
-            self.forest = cv2.ximgproc.createStructuredEdgeDetection(settings.forest)
-
-    @property
-    def edge_source(self) -> str:
-        return "gradient edges" if self.forest is None else "structured forest"
-
-    def edges(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if self.forest is None:
-            return gradient_edges(image)
-        edges = self.forest.detectEdges(image.astype(np.float32) / 255)
-        orientation = self.forest.computeOrientation(edges)
-        return self.forest.edgesNms(edges, orientation), orientation
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        # OpenCV's other defaults are those of the original code; minBoxArea is not (1,000 px²).
-        s = self.settings
-        finder = cv2.ximgproc.createEdgeBoxes(alpha=s.step, beta=s.overlap, maxBoxes=s.boxes, minBoxArea=s.min_area)
-        boxes, scores = finder.getBoundingBoxes(*self.edges(image))
-        if len(boxes) == 0:
-            return np.zeros((0, 5), np.float32)
-        boxes = np.asarray(boxes, np.float32)
-        boxes[:, 2:] += boxes[:, :2]
-        return np.hstack([boxes, np.asarray(scores, np.float32).reshape(-1, 1)])
+def ridge_edges(probability: np.ndarray) -> Edges:
+    """The ridges of a map of contours, float32 (H, W) in 0–1: across them it curves down the most."""
+    smooth = cv2.GaussianBlur(probability, (0, 0), 1)
+    xx, xy, yy = (cv2.Sobel(smooth, cv2.CV_32F, dx, dy) for dx, dy in ((2, 0), (1, 1), (0, 2)))
+    return thin(probability, np.arctan2(2 * xy, xx - yy) / 2 + np.pi / 2)  # the Hessian's axis of the lower eigenvalue
 
 
-def propose(folder: Path, names: list[str], settings: Proposals) -> dict[str, np.ndarray]:
+load_forest = cache(cv2.ximgproc.createStructuredEdgeDetection)  # it takes a second
+
+
+def forest_edges(image: np.ndarray, forest: str) -> Edges:
+    """Edges of an RGB image by the structured forest in the file `forest`."""
+    detector = load_forest(forest)
+    strength = detector.detectEdges(image.astype(np.float32) / 255)
+    across = detector.computeOrientation(strength)
+    return detector.edgesNms(strength, across), across
+
+
+def edge_boxes(edges: Edges, settings: Proposals) -> np.ndarray:
+    """(N, 5) float32: x1, y1, x2, y2, objectness, best first, at most `settings.boxes`; N may be 0."""
+    # OpenCV's other defaults are those of the original code; minBoxArea is not (1,000 px²).
+    s = settings
+    finder = cv2.ximgproc.createEdgeBoxes(alpha=s.step, beta=s.overlap, maxBoxes=s.boxes, minBoxArea=s.min_area)
+    found, scores = finder.getBoundingBoxes(*edges)
+    if len(found) == 0:
+        return np.zeros((0, 5), np.float32)
+    found = np.asarray(found, np.float32)
+    found[:, 2:] += found[:, :2]
+    return np.hstack([found, np.asarray(scores, np.float32).reshape(-1, 1)])
+
+
+def fetch_forest(settings: Proposals, folder: Path) -> Path:
+    """Downloads the forest's file from the address `settings.forest` into `folder`, unless it lies there already.
+
+    It is put in place only when it is whole: its gzip checksum is right, and its SHA-256 where the settings give one.
+    Raises UserError.
+    """
+    path = folder / settings.forest.rsplit("/", 1)[1]
+    partial = path.with_name(f".{path.name}.partial")
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(settings.forest, str(partial), settings.forest_sha256)
+            with gzip.open(partial) as packed:
+                while packed.read(2**20):
+                    pass
+        except (OSError, RuntimeError, EOFError, zlib.error, HTTPException) as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(
+                f"{path} could not be fetched from {settings.forest} ({error}). Run it again, put the file there by "
+                "hand, or set proposals.edges: learned, which needs none."
+            ) from None
+        partial.rename(path)
+    return path
+
+
+def image_edges(image: np.ndarray, source: str, settings: Proposals) -> Edges:
+    """Edges of an RGB image by those of SOURCES that need no training."""
+    return forest_edges(image, settings.forest) if source == "forest" else gradient_edges(image)
+
+
+def propose(folder: Path, names: list[str], settings: Proposals, source: str) -> dict[str, np.ndarray]:
     """Proposals of every image, over all cores."""
 
     def one(name: str) -> np.ndarray:
-        return EdgeBoxes(settings)(voc.read_image(folder, name))
+        if source == "learned":
+            return edge_boxes(ridge_edges(maps.read_boundaries(name)), settings)
+        return edge_boxes(image_edges(voc.read_image(folder, name), source, settings), settings)
 
     jobs = Parallel(n_jobs=machine.cores(), return_as="generator")(delayed(one)(name) for name in names)
-    return dict(zip(names, tqdm(jobs, total=len(names), desc="Edge Boxes", unit="image"), strict=True))
+    return dict(zip(names, tqdm(jobs, total=len(names), desc=f"boxes of {SOURCES[source]}", unit="image"), strict=True))
 
 
 def save_proposals(proposals: dict[str, np.ndarray], split: str) -> None:
@@ -109,3 +146,11 @@ def recall(proposals: dict[str, np.ndarray], objects: pd.DataFrame, counts: list
         hits = overlaps(proposals[name][:, :4], group[["x1", "y1", "x2", "y2"]].to_numpy()) >= iou
         rank += [np.flatnonzero(column)[0] if column.any() else np.inf for column in hits.T]
     return pd.Series({n: float(np.mean(np.array(rank) < n)) for n in counts}, name="recall")
+
+
+def recall_by_size(
+    proposals: dict[str, np.ndarray], objects: pd.DataFrame, sizes: pd.Series, counts: list[int]
+) -> pd.DataFrame:
+    """`recall` of all objects and of those of each size: a row per count. `sizes` is metrics.size_bin's."""
+    groups = {"all": objects} | dict(list(objects.groupby(sizes, observed=True)))
+    return pd.DataFrame({name: recall(proposals, group, counts) for name, group in groups.items()}).rename_axis("boxes")

@@ -79,8 +79,9 @@ def smoke(clone) -> Path:
 def test_other_seeds_are_a_run_of_their_own():
     settings, default = pipeline.settings_of("icons", None, seed=2), params.compose("icons")
     assert settings["profile"] == "icons-seed2"
-    assert [settings[name]["seed"] for name in ("backbone", "stage1", "stage2", "fcn")] == [201, 202, 203, 204]
-    for name in ("backbone", "stage1", "stage2", "fcn"):
+    solvers = ("boundaries", "backbone", "stage1", "stage2", "fcn")
+    assert [settings[name]["seed"] for name in solvers] == [205, 201, 202, 203, 204]
+    for name in solvers:
         settings[name]["seed"] -= 200
     assert settings == default | {"profile": "icons-seed2"}
     assert pipeline.settings_of("icons", None) == default
@@ -88,7 +89,7 @@ def test_other_seeds_are_a_run_of_their_own():
 
 def test_every_stage_ran_and_left_its_outputs(smoke):
     lock = yaml.safe_load((smoke / "dvc.lock").read_text())["stages"]
-    assert len(lock) == 11
+    assert len(lock) == 12
     for stage in lock.values():
         for out in stage["outs"]:
             assert (smoke / out["path"]).exists(), out["path"]
@@ -125,7 +126,18 @@ def test_metrics_are_flat_fractions_of_five_methods(smoke):
     assert set(metrics) == set(METHODS)
     for values in metrics.values():
         assert set(values) == {"mean_iou", "recall_small", "recall_medium", "recall_large"}
-        assert all(0 <= value <= 1 for value in values.values() if value == value)
+        assert all(0 <= value <= 1 for value in values.values() if value is not None)
+
+
+def test_proposals_are_compared_by_their_edges(smoke):
+    report = json.loads((smoke / "reports" / "proposals.json").read_text())
+    assert set(report) == {"learned boundaries", "gradient edges"}
+    for counts in report.values():
+        assert "50" in counts
+        found = [counts[n]["all"] for n in sorted(counts, key=int)]
+        assert found == sorted(found)  # more boxes find no fewer objects
+        assert 0 < found[-1] <= 1
+        assert all(set(row) <= {"all", "small", "medium", "large"} for row in counts.values())
 
 
 def test_metrics_agree_with_the_label_maps_on_disk(smoke):
@@ -173,7 +185,7 @@ def test_lists_are_disjoint(smoke):
 
 def test_executed_notebooks_are_whole_and_free_of_the_machine(smoke):
     executed = sorted((smoke / "reports" / "notebooks").glob("*.ipynb"))
-    assert len(executed) == 11
+    assert len(executed) == 12
     for path in executed:
         notebook = nbformat.read(path, as_version=4)
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
@@ -183,7 +195,7 @@ def test_executed_notebooks_are_whole_and_free_of_the_machine(smoke):
 
 
 def test_curves_and_figures_are_there_for_dvc(smoke):
-    for name in ("backbone", "stage1", "stage2", "fcn8s"):
+    for name in ("boundaries", "backbone", "stage1", "stage2", "fcn8s"):
         rows = pd.read_csv(smoke / f"reports/curves/{name}/plots/metrics/loss.tsv", sep="\t")
         assert rows["step"].max() == (12 if name == "backbone" else 6)  # the backbone has two legs
         assert np.isfinite(rows["loss"]).all()

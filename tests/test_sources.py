@@ -277,3 +277,15 @@ def test_voc2012_names_a_broken_mat(served, tmp_path, spoil):
 def test_voc2012_keeps_at_least_one_training_image(served, tmp_path):
     with pytest.raises(UserError, match=r"dev = 6 .* 6 training images"):
         import_voc2012(tmp_path, dev=6)
+
+
+def test_voc2012_with_the_test_list_trains_on_val_too(served, tmp_path):
+    test = write_voc(tmp_path / "test", {"test": ["t0", "t1"]})
+    shutil.rmtree(test / voc.LABELS)  # nobody has them
+    out = import_voc2012(tmp_path, test_root=test)
+    splits = lists(out)
+    assert splits["val"] == ["t0", "t1"]
+    assert sorted(splits["train"] + splits["dev"]) == sorted(["both", "own", "hidden", "last", "s0", "s1", "s2", "s3"])
+    assert voc.check(out, voc.SPLITS) == []
+    assert (voc.read_labels(out, "t0") == voc.VOID).all()
+    assert set(sources.list_objects(out)["split"]) == {"train", "dev"}

@@ -27,9 +27,9 @@ class Row(NamedTuple):
 
 ROWS = (
     Row("Training data", "VOC 2012 train + val with SBD's annotations, 12,031 images; reported on VOC test", SAME,
-        ("data.source", "data.root", "data.dev"),
-        "VOC's test labels are private: trained on train_aug less a dev list, reported on val. The default needs no "
-        "download", "data"),
+        ("data.source", "data.root", "data.dev", "data.test_root"),
+        "VOC's test labels are private: trained on train_aug less a dev list, reported on val; voc2012-trainval "
+        "trains on both and writes the VOC server's archive. The default needs no download", "data"),
     Row("Encoder", "VGG-16 trained on ILSVRC", "the Caffe file",
         ("backbone.source", "backbone.path"),
         "voc2012: torchvision's VGG-16, its first layer changed so that it takes unscaled RGB less the mean, or the "
@@ -94,8 +94,18 @@ ROWS = (
         "misses: so many of the default's examples are windows of inference that overlap no object; without them its "
         "short training leaves a network that sees objects everywhere", "train"),
     Row("Proposals", "Edge Boxes, about 2,000 an image", "MATLAB code with structured forests",
-        ("proposals.boxes", "proposals.forest", "proposals.min_area", "proposals.step", "proposals.overlap"),
-        "OpenCV's port; without the forest model, edges are gradients. A scene is small", "proposals"),
+        ("proposals.boxes", "proposals.min_area", "proposals.step", "proposals.overlap"),
+        "OpenCV's port. A scene is small", "proposals"),
+    Row("Edges of the proposals", "those of Edge Boxes: structured forests", SAME,
+        ("proposals.edges", "proposals.forest"),
+        "OpenCV's structured forest by path or download; without it contours learned from the masks of train, or plain "
+        "gradients. reports/proposals.json compares those at hand", "proposals"),
+    Row("Learned contours", "none", "none",
+        ("boundaries.optimizer", "boundaries.lr", "boundaries.weight_decay", "boundaries.decay", "boundaries.bias_lr",
+         "boundaries.bias_decay", "boundaries.schedule", "boundaries.warmup", "boundaries.updates", "boundaries.batch",
+         "boundaries.accumulate", "boundaries.bn_batches", "boundaries.bn_batch", "boundaries.widths",
+         "boundaries.crop", "boundaries.zoom", "boundaries.scales"),
+        "an addition: a U-Net of 337,906 parameters. Scenes must do with a minute", "boundaries"),
     Row("Windows", "the best 50", "boxes under 112 px on their shorter side are skipped first",
         ("inference.windows", "inference.min_side"), "112 px would skip every small object of a scene", "infer"),
     Row("Resizing", UNKNOWN, "inference: MATLAB's imresize, which smooths when shrinking [recalled]; training: OpenCV",

@@ -40,6 +40,10 @@ def downloads(params: Params) -> list[Download]:
     if params.backbone.source == "vgg16":
         checksum = vgg.rsplit("-", 1)[1].removesuffix(".pth")
         wanted.append(Download("VGG-16", 0.55, vgg, f"SHA-256 begins with {checksum}"))
+    if "://" in (params.proposals.forest or ""):
+        checksum = params.proposals.forest_sha256
+        known = f"SHA-256 {checksum}" if checksum else "no checksum given; gzip's own is checked"
+        wanted.append(Download("forest", 0.02, params.proposals.forest, known))
     return wanted
 
 

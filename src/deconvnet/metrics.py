@@ -69,13 +69,15 @@ class Result:
 def evaluate(method: str, names: list[str], objects: pd.DataFrame, settings: Evaluation) -> Result:
     """`objects` are those of the split. An object of void pixels only counts for no recall."""
     matrix = confusion_of(method, names)
-    objects = objects.sort_values("image", kind="stable")  # the order of the groups below
+    objects = objects.sort_values("image", kind="stable")  # the order of the groups below; VOC's test has none
     recalls = []
     for name, group in objects.groupby("image"):
         truth, instances = voc.read_labels(VOC, name), voc.read_instances(VOC, name)
         predicted = maps.read_prediction(method, name)
         recalls += [object_recall(truth, instances, predicted, o.instance, o.label) for o in group.itertuples()]
-    by_size = pd.Series(recalls).groupby(size_bin(objects, settings.small, settings.medium).to_numpy()).mean()
+    by_size = (
+        pd.Series(recalls, dtype=float).groupby(size_bin(objects, settings.small, settings.medium).to_numpy()).mean()
+    )
     per_class = dict(zip(voc.CLASSES, iou(matrix).tolist(), strict=True))
     mean = mean_iou(matrix)
     summary = {"mean_iou": mean} | {f"recall_{size}": float(by_size.get(size, np.nan)) for size in SIZES}

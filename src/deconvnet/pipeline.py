@@ -13,9 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deconvnet import params, voc
+from deconvnet import params, tables, voc
 from deconvnet.errors import UserError
 from deconvnet.paths import ROOT
+from deconvnet.submission import write_archive
 
 DEFAULT = "icons"
 SOLVERS = ("boundaries", "backbone", "stage1", "stage2", "fcn")
@@ -48,6 +49,9 @@ def check(settings: dict) -> None:
             raise UserError(f"PROFILE={checked.profile} needs a folder in VOC layout: add DATA=/path/to/folder.")
         root = Path(checked.data.root)
         voc.require(root, ["train", *(["dev"] if voc.list_path(root, "dev").exists() else []), "val"])
+    if test := checked.data.test_root:
+        first = voc.read_list(ROOT / test, "test")[0]
+        voc.read_image(ROOT / test, first)
     for path in (checked.backbone.path, checked.weights.deconvnet.path, checked.weights.fcn8s.path):
         if path and not (ROOT / path).is_file():
             raise UserError(f"{path} does not exist: put the .caffemodel there, or name another path in conf/.")
@@ -69,7 +73,7 @@ def prepare_apart(settings: dict) -> Path:
         else:
             shutil.copy2(ROOT / name, folder / name)
     named = [(section, "path") for section in (settings["backbone"], *settings["weights"].values())]
-    for section, key in [*named, (settings["proposals"], "forest")]:
+    for section, key in [*named, (settings["proposals"], "forest"), (settings["data"], "test_root")]:
         if section[key]:
             section[key] = str((ROOT / section[key]).resolve())  # it is named from the project's root
     (folder / "params.yaml").write_text(params.dump(settings))
@@ -139,6 +143,8 @@ def main() -> None:
     if status := reproduce(folder, for_dvc):
         sys.exit(status)
     show(folder)
+    if settings["data"]["test_root"]:
+        print("For the VOC server:", *(write_archive(folder, method) for method in tables.METHODS), sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ notebooks and parameters of every stage behind them and the data's own hash, as 
 
 import hashlib
 import json
+import math
 
 import yaml
 
@@ -29,14 +30,16 @@ def content_id() -> str:
 
 
 def write_json(path, content) -> None:
-    """JSON with sorted keys and rounded floats, so that git and DVC compare values and not noise."""
+    """JSON with sorted keys and rounded floats, so that git and DVC compare values and not noise; NaN becomes null."""
 
     def rounded(value):
         if isinstance(value, dict):
             return {key: rounded(v) for key, v in value.items()}
         if isinstance(value, list | tuple):
             return [rounded(v) for v in value]
-        return round(value, 5) if isinstance(value, float) else value
+        if isinstance(value, float):
+            return round(value, 5) if math.isfinite(value) else None
+        return value
 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rounded(content), indent=2, sort_keys=True) + "\n")

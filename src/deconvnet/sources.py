@@ -37,12 +37,15 @@ def import_folder(root: Path, out: Path, *, dev: int, seed: int) -> None:
     _write(out, splits, lambda folder, name: _link_all(root, folder, name))
 
 
-def import_voc2012(root: Path, out: Path, *, dev: int, seed: int) -> None:
+def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Path | None = None) -> None:
     """VOC 2012 with SBD's additional masks -> the folder `out`, which is replaced if it exists.
 
     val is VOC's val (1,449 images). train is VOC's train and all of SBD without val (10,582 images, known as
     train_aug), less `dev` ids held out of it, chosen by `seed`. Where VOC has a mask, VOC's is taken: it is finer than
     SBD's and has void.
+
+    With `test_root`, the folder VOC2012 of the test archive, VOC's val is trained on as well (12,031 images less
+    `dev`), and val is the test list, whose masks are void throughout: nobody outside the VOC server has them.
 
     The archives are torchvision's: fetched into `root` and `root`/sbd, unless they lie there already.
 
@@ -82,17 +85,24 @@ def import_voc2012(root: Path, out: Path, *, dev: int, seed: int) -> None:
     sbd_val = sbd("val", download=False)
 
     own = {*voc_train, *voc_val}
-    train, held = _hold_out(sorted({*voc_train, *sbd_train, *sbd_val} - set(voc_val)), dev, seed)
+    labelled = {*own, *sbd_train, *sbd_val}
+    reported = voc.read_list(test_root, "test") if test_root else voc_val
+    train, held = _hold_out(sorted(labelled - set(reported)), dev, seed)
 
     def place(folder: Path, name: str) -> None:
-        if name in own:
+        if name not in labelled:
+            _link(voc.image_path(test_root, name), voc.image_path(folder, name))
+            void = np.full(voc.read_image(test_root, name).shape[:2], voc.VOID)
+            voc.save_mask(voc.labels_path(folder, name), void)
+            voc.save_mask(voc.instances_path(folder, name), void)
+        elif name in own:
             _link_all(voc_folder, folder, name)
         else:
             _link(sbd_folder / "img" / f"{name}.jpg", voc.image_path(folder, name))
             voc.save_mask(voc.labels_path(folder, name), _sbd_mask(sbd_folder / "cls" / f"{name}.mat", "GTcls"))
             voc.save_mask(voc.instances_path(folder, name), _sbd_mask(sbd_folder / "inst" / f"{name}.mat", "GTinst"))
 
-    _write(out, {"train": train, "dev": held, "val": voc_val}, place)
+    _write(out, {"train": train, "dev": held, "val": reported}, place)
 
 
 def _keep_source(root: Path, out: Path) -> None:
@@ -179,8 +189,12 @@ def prepare(params: Params, out: Path) -> None:
         shutil.rmtree(out, ignore_errors=True)
         icons.generate(out, **params.icons.model_dump())
     else:
-        take = {"folder": import_folder, "voc2012": import_voc2012}[data.source]
-        take(paths.ROOT / data.root, out, dev=data.dev, seed=data.seed)
+        held_out = {"dev": data.dev, "seed": data.seed}
+        if data.source == "folder":
+            import_folder(paths.ROOT / data.root, out, **held_out)
+        else:
+            test = data.test_root and paths.ROOT / data.test_root
+            import_voc2012(paths.ROOT / data.root, out, **held_out, test_root=test)
 
 
 def list_objects(folder: Path) -> pd.DataFrame:

@@ -53,12 +53,13 @@ def comparison(metrics: dict[str, dict[str, float]]) -> pd.DataFrame:
 def caption(settings: Params, split: str, images: int, content: str, compute: dict[str, dict[str, int]]) -> str:
     """Where a result comes from: data set, split, seeds, content id, and the arithmetic that training took."""
     deconvnet = (compute["stage1"]["flops"] + compute["stage2"]["flops"]) / 1e12
-    seeds = ", ".join(str(s.seed) for s in (settings.backbone, settings.stage1, settings.stage2, settings.fcn))
-    edges = "the structured forest" if settings.proposals.forest else "gradient edges"
+    trained = (settings.boundaries, settings.backbone, settings.stage1, settings.stage2, settings.fcn)
+    seeds = ", ".join(str(solver.seed) for solver in trained)
+    edges = {"forest": "the structured forest", "learned": "learned contours", "gradient": "gradient edges"}
     return (
-        f"Profile {settings.profile}: {settings.data.source} {split}, {images} images; seeds {seeds} (backbone, "
-        f"stage 1, stage 2, FCN-8s); content id {content}. Edge Boxes on {edges}. Training compute, "
-        f"forward and backward, backbone excluded: DeconvNet {deconvnet:.1f} TFLOP, "
+        f"Profile {settings.profile}: {settings.data.source} {split}, {images} images; seeds {seeds} (contours, "
+        f"backbone, stage 1, stage 2, FCN-8s); content id {content}. Edge Boxes on {edges[settings.proposals.edges]}. "
+        f"Training compute, forward and backward, backbone excluded: DeconvNet {deconvnet:.1f} TFLOP, "
         f"FCN-8s {compute['fcn8s']['flops'] / 1e12:.1f} TFLOP."
     )
 

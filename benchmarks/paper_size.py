@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
     settings = params.validate(params.compose(PROFILE), PROFILE)
     names = voc.read_list(folder, "train")[:IMAGES]
     objects, images = voc.objects(folder, names), examples.Images(folder, names)
-    boxes = proposals.propose(folder, names, settings.proposals)
+    boxes = proposals.propose(folder, names, settings.proposals, "gradient")  # nothing trained or downloaded
     net = backbone.make_deconvnet(settings)
     print(f"DeconvNet, {sum(p.numel() for p in net.parameters()):,} parameters, on {machine.device()}")
     tables = {"stage1": objects, "stage2": examples.overlapping(boxes, objects, settings.stage2.iou, windows=0)}

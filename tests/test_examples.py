@@ -221,6 +221,12 @@ def test_without_balance_each_example_is_drawn_equally_often():
     assert (np.abs(drawn(balance=False) - 3000 * share) < 5 * deviation).all()
 
 
+def test_half_balanced_a_class_is_drawn_as_the_root_of_its_size():
+    share = np.sqrt([100, 10, 1]) / np.sqrt([100, 10, 1]).sum()
+    deviation = (3000 * share * (1 - share)) ** 0.5
+    assert (np.abs(drawn(balance=0.5) - 3000 * share) < 5 * deviation).all()
+
+
 # Stage 2's table
 
 
@@ -285,7 +291,7 @@ def test_each_kind_of_example_has_its_share_of_the_draws(tmp_path, monkeypatch):
     hits = {"0": 0.4, str(PERSON): 0.3, str(CAR): 0.3}
     assert shares(2, stage2_misses=0.4, stage2_balance=True) == pytest.approx(hits)
     assert shares(2, stage2_misses=0.4, stage2_balance=False) == pytest.approx(hits | {"15": 0.2, "7": 0.4})
-    assert shares(2, stage2_misses=0) == pytest.approx({"15": 0.5, "7": 0.5})
+    assert shares(2, stage2_misses=0, stage2_balance=True) == pytest.approx({"15": 0.5, "7": 0.5})
     assert shares(1, stage1_balance=True) == pytest.approx({"object": 1})
 
 

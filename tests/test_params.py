@@ -16,6 +16,7 @@ PROFILES = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml"))
 
 PAPER = {  # "release" where the article and the authors' code differ
     "proposals.boxes": 2000,
+    "proposals.edges": "forest",
     "network.blocks": [[64, 2], [128, 2], [256, 3], [512, 3], [512, 3]],
     "network.fc": 4096,
     "network.size": 224,

@@ -56,17 +56,17 @@ def stage_table(stage: int, split: str, params: Params) -> pd.DataFrame:
     if hits.empty:
         raise UserError(f"No proposal of {split} overlaps an object by stage2.iou = {iou}: lower it.")
     share = params.stage2.misses if len(misses) else 0
-    hits, misses = weighted(hits, params.stage2.balance), weighted(misses, balance=False)
+    hits, misses = weighted(hits, params.stage2.balance), weighted(misses, balance=0)
     hits["weight"] *= 1 - share
     misses["weight"] *= share
     return pd.concat([hits, misses] if share else [hits], ignore_index=True)
 
 
-def weighted(table: pd.DataFrame, balance: bool) -> pd.DataFrame:
-    """`table` with `weight`, of sum 1: each row alike, or with `balance` each class, which is what repeating the
-    examples of rare classes comes to.
+def weighted(table: pd.DataFrame, balance: float) -> pd.DataFrame:
+    """`table` with `weight`, of sum 1: an example of a class of n has n^-balance. So with 0 each row is drawn as often,
+    with 1 each class, which is what repeating the examples of rare classes comes to.
     """
-    weight = 1 / table.groupby("label")["label"].transform("size") if balance else pd.Series(1.0, table.index)
+    weight = table.groupby("label")["label"].transform("size") ** -float(balance)
     return table.assign(weight=weight / weight.sum())
 
 

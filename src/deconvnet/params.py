@@ -111,7 +111,7 @@ class Crops(Solver):
     context: Positive  # the box is extended by this factor
     square: bool  # the release's boxes are square
     jitter: Count | None  # crops are resized to this side, then cut at random to the network's; None: straight
-    balance: bool  # rare classes are repeated
+    balance: bool | Fraction  # true: rare classes are repeated until each is drawn alike; 0.5: half as far, and so on
     iou: Fraction | None  # a proposal counts if it overlaps an object by this much; stage 2
     misses: Fraction  # share of examples that are windows of inference which overlap no object so; stage 2
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet import forecast, params, pipeline
+from deconvnet import forecast, params, pipeline, proposals
 
 PAPER = params.validate(params.compose("voc2012"), "voc2012")
 
@@ -26,7 +26,7 @@ def test_the_papers_network_and_its_sixty_thousand_updates():
     assert found["stage2"] == pytest.approx(2 * found["stage1"])
     assert forecast.forecast(PAPER, 2e12)["fcn8s"] == pytest.approx(found["fcn8s"] / 2)
     assert found["device"] > 3 * 4 * 251_805_653 / 1e9  # weights, gradients, momentum
-    assert found["host"] == pytest.approx(10_782 * 375 * 500 * 5 / 1e9)
+    assert found["host"] == pytest.approx(10_582 * 375 * 500 * 5 / 1e9)  # train_aug, dev in it
 
 
 def test_what_is_fetched_is_said_with_size_and_checksum(monkeypatch):
@@ -48,10 +48,13 @@ def test_what_is_fetched_is_said_with_size_and_checksum(monkeypatch):
 
 def test_it_is_said_before_voc2012_starts_and_for_no_other_profile(monkeypatch, capsys):
     monkeypatch.setattr(forecast, "text", lambda settings: f"forecast of {settings.profile}")
-    monkeypatch.setattr(pipeline, "prepare_apart", lambda settings: None)
-    monkeypatch.setattr(pipeline, "reproduce", lambda folder, arguments: 1)
+    monkeypatch.setattr(proposals, "fetch_forest", lambda settings, folder: print("forest") or folder / "forest.gz")
+    monkeypatch.setattr(pipeline, "prepare_apart", lambda settings: settings["proposals"]["forest"])
+    monkeypatch.setattr(pipeline, "reproduce", lambda folder, arguments: print("DVC", folder) or 3)
     for profile in ("voc2012", "smoke"):
         monkeypatch.setattr("sys.argv", ["pipeline", "--profile", profile])
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as ended:
             pipeline.main()
-    assert capsys.readouterr().out == "forecast of voc2012\n"
+        assert ended.value.code == 3
+    forest = pipeline.DOWNLOADS / "forest.gz"
+    assert capsys.readouterr().out == f"forecast of voc2012\nforest\nDVC {forest}\nDVC None\n"

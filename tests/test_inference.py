@@ -30,7 +30,15 @@ def net():
 
 
 def settings(**departures):
-    defaults = {"windows": 50, "context": 1.0, "square": True, "min_side": 0, "antialias": False, "batch": 4}
+    defaults = {
+        "windows": 50,
+        "context": 1.0,
+        "square": True,
+        "min_side": 0,
+        "antialias": False,
+        "batch": 4,
+        "canvas": None,
+    }
     return params.Inference(**(defaults | departures))
 
 
@@ -130,6 +138,19 @@ def test_fcn_scores_the_whole_image_as_it_is():
     expected = fcn(torch.from_numpy(IMAGE[:, ::-1].copy()).permute(2, 0, 1)[None].float())[0]
     assert scores.shape == (21, 30, 44)
     torch.testing.assert_close(scores, expected.detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("canvas", [48, 32])
+def test_the_canvas_is_zeros_after_the_mean_right_and_below(canvas):
+    torch.manual_seed(0)
+    fcn = FCN8s(blocks=((2, 1),) * 5, fc=2, size=64).eval()
+    nn.init.normal_(fcn.score_fc7.weight)
+    scores = inference.score_image(fcn, IMAGE, canvas)
+    less_mean = torch.from_numpy(IMAGE).permute(2, 0, 1)[None].float() - fcn.encoder.mean
+    padded = F.pad(less_mean, (0, max(canvas - 44, 0), 0, canvas - 30)) + fcn.encoder.mean
+    expected = fcn(padded)[0, :, :30, :44].detach()
+    assert scores.shape == (21, 30, 44)
+    torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)
 
 
 # On disk

@@ -143,3 +143,22 @@ def test_forest_that_is_not_whole_is_never_used(served, tmp_path, spoil):
     if spoil != "missing":  # the next try, with a sound file, succeeds
         served.write_bytes(whole)
         assert fetch(served, tmp_path / "to").read_bytes() == whole
+
+
+def test_forest_that_lies_there_is_checked_too(served, tmp_path):
+    """Put there by hand: whole, it is used and its hash recorded; another file under its name is refused ever after."""
+    whole, path = served.read_bytes(), tmp_path / "to" / served.name
+    path.parent.mkdir()
+    path.write_bytes(whole[:-20])
+    with pytest.raises(UserError, match="is not the file that is wanted"):
+        fetch(served, path.parent)
+    path.write_bytes(whole)
+    assert fetch(served, path.parent) == path
+    path.write_bytes(gzip.compress(b"another forest"))
+    with pytest.raises(UserError, match=hashlib.sha256(whole).hexdigest()):
+        fetch(served, path.parent)
+
+
+def test_a_forest_that_opencv_cannot_read(served):
+    with pytest.raises(UserError, match=f"{served} is not a structured forest"):
+        proposals.forest_edges(np.zeros((20, 20, 3), np.uint8), str(served))

@@ -236,7 +236,7 @@ def test_the_rate_drops_when_dev_stops_improving(monkeypatch):
     looks, drops, rate = iter([0.5, 0.6, 0.6, 0.7, 0.65]), [], training.rate
     monkeypatch.setattr(training, "watched", lambda model, watch: (1.0, next(looks, 0.9)))
     monkeypatch.setattr(training, "rate", lambda step, settings, n: drops.append(n) or rate(step, settings, n))
-    settings = solver(schedule="plateau", step=2, updates=12)
+    settings = solver(schedule="plateau", look=2, updates=12)
     curve = training.train(nn.Conv2d(3, 3, 1, bias=False), [batch()] * 12, settings, watch=[batch()], points=4)
     assert drops == [0] * 6 + [1] * 4 + [2] * 3  # the rate of each update, and of the one that would follow
     assert curve["rate"].tolist() == pytest.approx([0.1, 0.1, 0.01, 0.001])  # of updates 3, 6, 9, 12

@@ -5,6 +5,7 @@ VGG-16; the small ones train a classifier of single-object crops on the spot, wh
 Weights are safetensors files: reading one never executes anything.
 """
 
+import pickle
 from pathlib import Path
 
 import torch
@@ -67,26 +68,46 @@ def vgg16_state(encoder: Encoder, source: nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
+def plain(encoder: Encoder) -> Encoder:
+    """An encoder of the same shape without batch norm, which VGG-16's files fit."""
+    fc6 = encoder.fc6.conv
+    return Encoder(encoder.shape, fc6.out_channels, fc6.kernel_size[0], None, encoder.std)
+
+
+def download_vgg16() -> nn.Module:
+    """torchvision's plain VGG-16, 528 MB, from its cache or downloaded, checked by its hash. Raises UserError."""
+    wanted = VGG16_Weights.IMAGENET1K_V1
+    path = Path(torch.hub.get_dir()) / "checkpoints" / wanted.url.rsplit("/", 1)[1]
+    try:
+        return vgg16(weights=wanted, check_hash=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, a wrong hash, a half file
+        raise UserError(
+            f"VGG-16's weights could not be had from {wanted.url} ({error}). If {path} exists, delete it; then run it "
+            "again, or put the file there by hand."
+        ) from None
+
+
 def start_from_vgg16(encoder: Encoder, path: str | None = None) -> None:
-    """ImageNet weights into the encoder's convolutions: the .caffemodel at `path`, or torchvision's, which it downloads
-    (528 MB, checked by their hash). Raises UserError.
-    """
+    """ImageNet weights into the encoder's convolutions: the .caffemodel at `path`, or torchvision's. Raises UserError."""
     if encoder.shape != VGG16:
         raise UserError("VGG-16's weights need network.blocks of VGG-16; a smaller network takes source: train.")
     if path is None:
-        state = vgg16_state(encoder, vgg16(weights=VGG16_Weights.IMAGENET1K_V1))
+        state = vgg16_state(encoder, download_vgg16())
     else:
-        plain = Encoder(VGG16, encoder.fc6.conv.out_channels, encoder.fc6.conv.kernel_size[0], None, encoder.std)
-        state = caffe.convert(plain, caffe.read(Path(path)))
+        state = caffe.convert(plain(encoder), caffe.read(Path(path)))
     encoder.load_state_dict(state, strict=False)
 
 
 def start(net: nn.Module, weights: Weights) -> nn.Module:
-    """`net` as its training starts: with the backbone's encoder, or with published weights. Raises UserError."""
+    """`net` on the device, as its training starts: with the backbone's encoder, or with published weights.
+
+    Raises UserError.
+    """
     if weights.source == "caffe":
-        return caffe.load(net, Path(weights.path)).to(machine.device())
-    load(net.encoder, "backbone", strict=False)
-    return net
+        caffe.load(net, Path(weights.path))
+    else:
+        load(net.encoder, "backbone", strict=False)
+    return net.to(machine.device(), memory_format=torch.channels_last)
 
 
 def save(module: nn.Module, name: str, folder: Path = MODELS) -> Path:

@@ -44,7 +44,8 @@ def resize_labels(labels: np.ndarray, side: int) -> np.ndarray:
 def windows(image: np.ndarray, boxes: np.ndarray, side: int, antialias: bool = False) -> torch.Tensor:
     """The contents of (N, 4) boxes of an RGB image, each resized: float (N, 3, side, side) in 0–255.
 
-    `antialias` smooths what shrinks, as MATLAB's imresize does in the release's inference; its training does not.
+    `antialias` smooths what shrinks, as MATLAB's imresize does in the release's inference [recalled]; its training
+    does not.
     """
     cuts = [crop(image, box, 0) for box in boxes]
     if not antialias:
@@ -58,11 +59,12 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float()
 
 
-def paste_maximum(canvas: torch.Tensor, scores: torch.Tensor, box: np.ndarray) -> None:
+def paste_maximum(canvas: torch.Tensor, scores: torch.Tensor, box: np.ndarray, antialias: bool = False) -> None:
     """Raises (C, H, W) `canvas` in place to the (C, s, s) scores of a window, resized to its box (section 5)."""
     height, width = canvas.shape[-2:]
     x1, y1, x2, y2 = (int(v) for v in box)
-    scores = F.interpolate(scores[None], size=(y2 - y1, x2 - x1), mode="bilinear", align_corners=False)[0]
+    wanted = {"size": (y2 - y1, x2 - x1), "mode": "bilinear", "align_corners": False, "antialias": antialias}
+    scores = F.interpolate(scores[None], **wanted)[0]
     left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
     if left < right and top < bottom:
         part = canvas[:, top:bottom, left:right]

@@ -2,7 +2,7 @@
 
 Operations and activations are counted on the networks themselves, without computing anything; the speed of the device
 is measured for a second on convolutions, which is the best that it can do: reading images, batch norm, the CRF and
-Edge Boxes come on top. On one CPU core an update of DeconvNet took 1.5 to 2.3 times as long as said here.
+Edge Boxes come on top, and so do the learned contours. On one CPU core an update of DeconvNet took 1.5 to 2.3 times as long as said here.
 """
 
 import time
@@ -20,7 +20,8 @@ from deconvnet import backbone, machine
 from deconvnet.params import Params
 
 PHOTOGRAPH = (375, 500)  # px, most of VOC's
-VAL, TRAIN_AUG = 1449, 10582  # images of VOC's val, and of train with SBD's
+PADDED = (512, 512)  # px; what FCN-8s trains on, the largest side of any photograph to the next 32
+VAL, TRAIN_AUG = 1449, 10582  # images of VOC's val, and of train with SBD's, of which dev is a part
 GB = 1e9
 
 
@@ -93,7 +94,7 @@ def forecast(params: Params, per_second: float) -> dict[str, float]:
     """Hours of each part, gigabytes of disk and memory, for a device of so many FLOP per second."""
     with torch.device("meta"):
         deconvnet, fcn = backbone.make_deconvnet(params), backbone.make_fcn(params)
-    window, photograph = cost(deconvnet, deconvnet.size, deconvnet.size), cost(fcn, *PHOTOGRAPH)
+    window, photograph = cost(deconvnet, deconvnet.size, deconvnet.size), cost(fcn, *PADDED)
     scored = params.data.dev + VAL
     hours = {
         **{s: getattr(params, s).updates * getattr(params, s).batch * window.training for s in ("stage1", "stage2")},
@@ -107,7 +108,10 @@ def forecast(params: Params, per_second: float) -> dict[str, float]:
     return {name: flops / per_second / 3600 for name, flops in hours.items()} | {
         # DVC keeps a copy of every result in its cache; the archives lie there packed and unpacked.
         "disk": (2 * (scores + 4 * window.parameters) + 4 * archives) / GB,
-        "host": (TRAIN_AUG + params.data.dev) * pixels * 5 / GB,  # decoded images, masks and instances
+        "host": (TRAIN_AUG + (VAL if params.data.test_root else 0))
+        * pixels
+        * 5
+        / GB,  # decoded images, masks and instances
         # weights, gradients and momentum; the outputs of layers, and about as much again for their gradients
         "device": max(3 * c.parameters + 2 * s.batch / s.accumulate * c.activations for c, s in parts) / GB,
     }

@@ -37,15 +37,24 @@ def score_windows(
         part = windows[start : start + batch]
         inputs = boxes.windows(image, part, size, antialias).to(device, memory_format=torch.channels_last)
         for scores, box in zip(net(inputs), part, strict=True):
-            boxes.paste_maximum(canvas, scores.contiguous(), box)
+            boxes.paste_maximum(canvas, scores.contiguous(), box, antialias)
     return canvas
 
 
 @torch.inference_mode()
-def score_image(net: nn.Module, image: np.ndarray) -> torch.Tensor:
-    """RGB uint8 (H, W, 3) → float (21, H, W): FCN-8s on the whole image, not resized."""
-    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-    return net(x.to(machine.device(), memory_format=torch.channels_last))[0]
+def score_image(net: nn.Module, image: np.ndarray, canvas: int | None = None) -> torch.Tensor:
+    """RGB uint8 (H, W, 3) → float (21, H, W): FCN-8s on the whole image, not resized.
+
+    With `canvas`, a smaller image is first padded right and below to that side with the network's mean, which becomes
+    0: so the release does, to 500×500.
+    """
+    height, width = image.shape[:2]
+    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float().to(machine.device())
+    if canvas:
+        padded = net.encoder.mean.repeat(1, 1, max(canvas, height), max(canvas, width))
+        padded[..., :height, :width] = x
+        x = padded
+    return net(x.contiguous(memory_format=torch.channels_last))[0, :, :height, :width]
 
 
 def score_all(
@@ -58,7 +67,7 @@ def score_all(
             windows = choose_windows(proposals[name], image.shape[:2], settings)
             scores = score_windows(net, image, windows, settings.batch, settings.antialias)
         else:
-            scores = score_image(net, image)
+            scores = score_image(net, image, settings.canvas)
         scores = scores.cpu().numpy()
         maps.save_scores(model, name, scores)
         maps.save_prediction(model, name, scores)

@@ -80,7 +80,8 @@ class Solver(Section):
     bias_decay: bool
     encoder_lr: Positive  # factor on the encoder's rate
     schedule: Literal["step", "plateau", "cosine"]
-    step: Count  # updates between two drops to a tenth ("step") or two looks at dev ("plateau")
+    step: Count  # updates between two drops to a tenth, schedule "step"
+    look: Count  # updates between two looks at dev, schedule "plateau"
     warmup: Annotated[int, Field(ge=0)]  # updates of linear warm-up
     updates: Annotated[int, Field(ge=0)]  # 0: the weights it starts from are taken as they are
     batch: Count
@@ -145,7 +146,8 @@ class Inference(Section):
     context: Positive
     square: bool
     min_side: Annotated[int, Field(ge=0)]  # px; boxes whose shorter side is smaller are skipped before the count
-    antialias: bool  # windows that shrink are smoothed, as MATLAB's imresize does
+    antialias: bool  # what shrinks is smoothed, windows and their scores, as MATLAB's imresize does [recalled]
+    canvas: Count | None  # px; FCN-8s sees its image padded to a square of this side
     batch: Count
 
 

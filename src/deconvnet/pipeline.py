@@ -50,14 +50,35 @@ def check(settings: dict) -> None:
         root = Path(checked.data.root)
         voc.require(root, ["train", *(["dev"] if voc.list_path(root, "dev").exists() else []), "val"])
     if test := checked.data.test_root:
-        first = voc.read_list(ROOT / test, "test")[0]
-        voc.read_image(ROOT / test, first)
-    for path in (checked.backbone.path, checked.weights.deconvnet.path, checked.weights.fcn8s.path):
-        if path and not (ROOT / path).is_file():
-            raise UserError(f"{path} does not exist: put the .caffemodel there, or name another path in conf/.")
+        try:
+            names = voc.read_list(ROOT / test, "test")
+            voc.read_image(ROOT / test, names[0])
+        except UserError as error:
+            raise UserError(f"data.test_root: {error}") from None
+    check_weights(checked)
     forest = checked.proposals.forest
     if forest and "://" not in forest and not (ROOT / forest).is_file():
         raise UserError(f"proposals.forest: {forest} does not exist; with edges: learned none is needed.")
+
+
+def check_weights(checked: params.Params) -> None:
+    """Reads the .caffemodel files that the settings name, once, before anything else takes hours."""
+    from deconvnet import backbone, caffe  # imported here because it takes seconds and most runs have no such file
+
+    wanted = (
+        (checked.backbone.path, lambda: backbone.plain(backbone.make_deconvnet(checked).encoder)),
+        (checked.weights.deconvnet.path, lambda: backbone.make_deconvnet(checked)),
+        (checked.weights.fcn8s.path, lambda: backbone.make_fcn(checked)),
+    )
+    for path, make in wanted:
+        if not path:
+            continue
+        if not (ROOT / path).is_file():
+            raise UserError(f"{path} does not exist: put the .caffemodel there, or name another path in conf/.")
+        try:
+            caffe.convert(make(), caffe.read(ROOT / path))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
 
 def prepare_apart(settings: dict) -> Path:
@@ -73,12 +94,14 @@ def prepare_apart(settings: dict) -> Path:
         else:
             shutil.copy2(ROOT / name, folder / name)
     named = [(section, "path") for section in (settings["backbone"], *settings["weights"].values())]
-    for section, key in [*named, (settings["proposals"], "forest"), (settings["data"], "test_root")]:
+    named += [(settings["proposals"], "forest"), (settings["data"], "test_root")]
+    if settings["data"]["source"] == "voc2012":  # all such profiles share one folder of downloads
+        named.append((settings["data"], "root"))
+        (ROOT / settings["data"]["root"]).mkdir(parents=True, exist_ok=True)
+    for section, key in named:
         if section[key]:
             section[key] = str((ROOT / section[key]).resolve())  # it is named from the project's root
     (folder / "params.yaml").write_text(params.dump(settings))
-    if settings["data"]["source"] == "voc2012":
-        (folder / settings["data"]["root"]).mkdir(parents=True, exist_ok=True)
     if not (folder / ".dvc").is_dir():
         dvc(folder, "init", "--no-scm", "--quiet")
         dvc(folder, "cache", "dir", "../../.dvc/cache")

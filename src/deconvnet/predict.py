@@ -50,13 +50,13 @@ class Predictor:
     def scores(self, image: np.ndarray) -> np.ndarray:
         s = self.settings
         if self.method == "fcn8s":
-            return inference.score_image(self.fcn, image).cpu().numpy()
+            return inference.score_image(self.fcn, image, s.inference.canvas).cpu().numpy()
         windows = inference.choose_windows(self.boxes(image), image.shape[:2], s.inference)
         options = (s.inference.batch, s.inference.antialias)
         scores = inference.score_windows(self.deconvnet, image, windows, *options).cpu().numpy()
         if self.fcn is None:
             return ensemble.probabilities(scores)
-        whole = inference.score_image(self.fcn, image).cpu().numpy()
+        whole = inference.score_image(self.fcn, image, s.inference.canvas).cpu().numpy()
         return ensemble.combine(scores, whole, s.ensemble.rule)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ the image gradient. Each gives thin lines with their orientation, from which Edg
 """
 
 import gzip
+import hashlib
 import zlib
 from functools import cache
 from http.client import HTTPException
@@ -57,7 +58,14 @@ def ridge_edges(probability: np.ndarray) -> Edges:
     return thin(probability, np.arctan2(2 * xy, xx - yy) / 2 + np.pi / 2)  # the Hessian's axis of the lower eigenvalue
 
 
-load_forest = cache(cv2.ximgproc.createStructuredEdgeDetection)  # it takes a second
+@cache  # it takes a second
+def load_forest(path: str) -> cv2.ximgproc.StructuredEdgeDetection:
+    try:
+        return cv2.ximgproc.createStructuredEdgeDetection(path)
+    except cv2.error as error:
+        raise UserError(
+            f"proposals.forest: {path} is not a structured forest that OpenCV reads ({error.err})."
+        ) from None
 
 
 def forest_edges(image: np.ndarray, forest: str) -> Edges:
@@ -84,26 +92,39 @@ def edge_boxes(edges: Edges, settings: Proposals) -> np.ndarray:
 def fetch_forest(settings: Proposals, folder: Path) -> Path:
     """Downloads the forest's file from the address `settings.forest` into `folder`, unless it lies there already.
 
-    It is put in place only when it is whole: its gzip checksum is right, and its SHA-256 where the settings give one.
-    Raises UserError.
+    It is used only if it is whole: its gzip checksum is right, and its SHA-256 is the settings' or else the one that
+    was recorded beside it at its first use. Raises UserError.
     """
     path = folder / settings.forest.rsplit("/", 1)[1]
-    partial = path.with_name(f".{path.name}.partial")
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(settings.forest, str(partial), settings.forest_sha256)
-            with gzip.open(partial) as packed:
-                while packed.read(2**20):
-                    pass
-        except (OSError, RuntimeError, EOFError, zlib.error, HTTPException) as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(
-                f"{path} could not be fetched from {settings.forest} ({error}). Run it again, put the file there by "
-                "hand, or set proposals.edges: learned, which needs none."
-            ) from None
+    partial, record = path.with_name(f".{path.name}.partial"), path.with_name(f"{path.name}.sha256")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if not path.is_file():
+            torch.hub.download_url_to_file(settings.forest, str(partial))
+        found = _whole(path if path.is_file() else partial)
+        wanted = settings.forest_sha256 or (record.read_text().strip() if record.is_file() else found)
+        if found != wanted:
+            raise ValueError(f"its SHA-256 is {found} and should be {wanted}")
+    except (OSError, RuntimeError, ValueError, EOFError, zlib.error, HTTPException) as error:
+        partial.unlink(missing_ok=True)
+        done = "is not the file that is wanted" if path.is_file() else f"could not be fetched from {settings.forest}"
+        raise UserError(
+            f"{path} {done} ({error}). Delete it if it is there and run it again, put the file there by hand, or set "
+            "proposals.edges: learned and proposals.forest: null, which need none."
+        ) from None
+    if partial.is_file():
         partial.rename(path)
+    record.write_text(found + "\n")
     return path
+
+
+def _whole(path: Path) -> str:
+    """The SHA-256 of a gzip file. Raises OSError, EOFError or zlib.error if it does not unpack to its end."""
+    with gzip.open(path) as packed:
+        while packed.read(2**20):
+            pass
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def image_edges(image: np.ndarray, source: str, settings: Proposals) -> Edges:

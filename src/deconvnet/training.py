@@ -122,7 +122,7 @@ def train(
             recent.append(loss.detach())
         optimizer.step()
         used = schedule.get_last_lr()[0] / schedule.base_lrs[0]
-        if settings.schedule == "plateau" and step % settings.step == 0:
+        if settings.schedule == "plateau" and step % settings.look == 0:
             _, accuracy = watched(model, watch)
             best, drops = max(best, accuracy), drops + (accuracy <= best)
         schedule.step()
@@ -174,10 +174,13 @@ def fix_batch_norm(net: nn.Module, batches: Batches) -> None:
     net.eval()
 
 
-def flops_per_update(net: nn.Module, batches: Batches) -> int:
-    """Floating-point operations of forward and backward over one batch, counted by torch on a copy of `net`."""
+def flops_per_update(net: nn.Module, batches: Batches, accumulate: int = 1) -> int:
+    """Floating-point operations of forward and backward over one batch, counted by torch on a copy of `net`.
+
+    One of the `accumulate` parts is run, as training runs them one by one: it is that part that fits the device.
+    """
     net, (images, labels) = copy.deepcopy(net), batches[0]
-    device = next(net.parameters()).device
+    device, size = next(net.parameters()).device, len(images) // accumulate
     with FlopCounterMode(display=False) as counter:
-        loss_of(net(images.to(device)), labels.to(device)).backward()
-    return counter.get_total_flops()
+        loss_of(net(images[:size].to(device)), labels[:size].to(device)).backward()
+    return accumulate * counter.get_total_flops()

@@ -146,6 +146,18 @@ def test_crop_and_paste_round_trip_is_the_identity_inside(box):
     assert torch.equal(canvas, expected)
 
 
+def test_antialiased_scores_are_averaged_where_they_shrink():
+    """A peak of one pixel in a quarter: plain sampling at the centres of 4 × 4 cells does not see it."""
+    scores = torch.zeros(1, 16, 16)
+    scores[0, 4, 4] = 16
+    canvases = {}
+    for antialias in (False, True):
+        canvases[antialias] = torch.zeros(1, 4, 4)
+        boxes.paste_maximum(canvases[antialias], scores, np.array([0, 0, 4, 4]), antialias)
+    assert canvases[False].sum() == 0
+    assert canvases[True].sum() == pytest.approx(1, abs=0.15)  # 16 / 4², but for the border
+
+
 @pytest.mark.parametrize("box", [(-9, 0, -2, 7), (12, 0, 15, 3), (0, 8, 4, 12)])
 def test_a_box_outside_changes_nothing(box):
     canvas = torch.zeros(SCENE)

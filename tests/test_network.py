@@ -1,12 +1,14 @@
 """Both networks against the paper's table 2, hand-worked unpooling, and positions that must not shift."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import vgg16
 
-from deconvnet import DeconvNet, FCN8s, backbone
+from deconvnet import DeconvNet, FCN8s, backbone, params
 from deconvnet.errors import UserError
 from deconvnet.fcn import bilinear
 from deconvnet.network import Encoder
@@ -298,6 +300,30 @@ def test_vgg16_state_covers_all_convolutions_of_the_paper_and_no_batch_norm(pape
 def test_other_blocks_take_no_vgg16_weights():
     with pytest.raises(UserError, match="source: train"):
         backbone.start_from_vgg16(Encoder(NARROW, 1, 1, None, 1.0))
+
+
+@pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("invalid hash value")])
+def test_vgg16_that_cannot_be_had_is_explained(monkeypatch, error):
+    def fail(**wanted):
+        raise error
+
+    monkeypatch.setattr(backbone, "vgg16", fail)
+    with pytest.raises(UserError, match=rf"https://.*{error}.*vgg16-397923af.pth exists, delete it"):
+        backbone.download_vgg16()
+
+
+@pytest.mark.parametrize("source", ["backbone", "caffe"])
+def test_training_starts_with_the_whole_net_on_the_device(tmp_path, monkeypatch, source):
+    """The device is torch's meta: what is still on the CPU is seen."""
+    net, path = DeconvNet(blocks=NARROW, fc=1, size=32), tmp_path / "net.caffemodel"
+    monkeypatch.setattr(backbone, "load", partial(backbone.load, folder=tmp_path))
+    monkeypatch.setattr(backbone.caffe, "load", lambda network, path: network)
+    monkeypatch.setattr(backbone.machine, "device", lambda: torch.device("meta"))
+    backbone.save(net.encoder, "backbone", tmp_path)
+    weights = params.Weights(source=source, path=str(path) if source == "caffe" else None)
+    started = backbone.start(net, weights)
+    assert started is net
+    assert {tensor.device.type for tensor in net.state_dict().values()} == {"meta"}
 
 
 def test_weights_come_back_set_to_inference(tmp_path, monkeypatch):

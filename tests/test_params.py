@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from deconvnet import backbone, params, training
+from deconvnet import backbone, caffe, network, params, training
 from deconvnet.errors import UserError
 from deconvnet.paths import PARAMS, ROOT
 
@@ -108,6 +108,21 @@ def test_the_command_writes_params_yaml_or_ends_in_one_line(monkeypatch, capsys)
     monkeypatch.setattr("sys.argv", ["params", "nonsense"])
     with pytest.raises(SystemExit, match="no profile 'nonsense'"):
         runpy.run_module("deconvnet.params", run_name="__main__")
+
+
+def test_constants_of_the_paper_that_no_profile_changes():
+    assert network.MEAN_RGB == (122.675, 116.669, 104.008)
+    assert caffe.INFERENCE_MEAN_RGB == (122.67891434, 116.66876762, 104.00698793)
+    settings = params.validate(params.compose("voc2012"), "voc2012")
+    drops = {9000: 0.1, 18000: 0.01}
+    assert {step: training.rate(step, settings.stage1) for step in drops} == pytest.approx(drops)
+    assert training.rate(8999, settings.stage1) == 1
+    assert settings.inference.canvas == 500
+    torch.manual_seed(0)
+    net = network.DeconvNet(blocks=((2, 1),) * 5, fc=64, size=32)
+    shifts = [m.bias[0].item() for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert shifts == pytest.approx([0.001] * len(shifts))
+    assert float(net.fc6_deconv.conv.weight.std()) == pytest.approx(0.01, rel=0.2)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from deconvnet import backbone, caffe, params, pipeline, voc
+from deconvnet.errors import UserError
 from deconvnet.paths import ROOT
 from deconvnet.tables import METHODS
 
@@ -284,6 +285,41 @@ def test_wrong_parameters_are_named_before_dvc_starts(clone, old, new, named):
         assert named in pipeline_refuses(clone)
     finally:
         params.write_text(text)
+
+
+@pytest.mark.parametrize("network", ["deconvnet", "fcn8s"])
+def test_weights_of_another_network_are_named_before_dvc_starts(tmp_path, network):
+    settings, path = params.compose("smoke"), tmp_path / "other.caffemodel"
+    settings["weights"][network] = {"source": "caffe", "path": str(path)}
+    made = getattr(backbone, f"make_{network.removesuffix('8s')}")(params.validate(settings, "smoke"))
+    layers = test_caffe.random_layers(made, np.random.default_rng(0))
+    test_caffe.write(path, layers, 2)
+    pipeline.check(settings)
+    test_caffe.write(path, {name: blobs for name, blobs in layers.items() if name != "fc7"}, 2)
+    with pytest.raises(UserError, match=rf"{path}: The caffemodel is of another network: fc7 is missing"):
+        pipeline.check(settings)
+
+
+def test_profiles_of_voc2012_share_one_folder_of_downloads(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "ROOT", tmp_path)
+    monkeypatch.setattr(pipeline, "CODE", ())
+    monkeypatch.setattr(pipeline, "dvc", lambda *arguments: 0)
+    for profile in ("voc2012", "voc2012-trainval"):
+        folder = pipeline.prepare_apart(params.compose(profile))
+        assert yaml.safe_load((folder / "params.yaml").read_text())["data"]["root"] == str(tmp_path / "data/downloads")
+    assert (tmp_path / "data/downloads").is_dir()
+
+
+def test_a_folder_of_test_photographs_is_looked_at_before_dvc_starts(tmp_path):
+    settings = params.compose("voc2012-trainval")
+    settings["data"]["test_root"] = str(tmp_path)
+    with pytest.raises(UserError, match=r"data\.test_root: .*test\.txt is missing"):
+        pipeline.check(settings)
+    listed = tmp_path / "ImageSets" / "Segmentation" / "test.txt"
+    listed.parent.mkdir(parents=True)
+    listed.write_text("\n")
+    with pytest.raises(UserError, match=r"data\.test_root: .*test\.txt is empty"):
+        pipeline.check(settings)
 
 
 def test_wrong_data_are_named_before_dvc_starts(clone, smoke, tmp_path):

@@ -331,6 +331,14 @@ def test_flops_of_a_convolution_by_hand():
     assert all(p.grad is None for p in net.parameters())
 
 
+def test_flops_of_a_batch_in_parts_are_those_of_the_whole():
+    seen, net = [], nn.Conv2d(3, 5, 1)
+    net.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    batch = (torch.rand(8, 3, 6, 6), torch.zeros(8, 6, 6, dtype=torch.long))
+    assert training.flops_per_update(net, [batch], accumulate=4) == training.flops_per_update(net, [batch])
+    assert seen == [2, 8]  # a part is what fits the device
+
+
 def test_flops_of_two_convolutions_by_hand():
     net = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 7, 3, padding=1))
     pixels = 4 * 6 * 6

@@ -88,7 +88,10 @@ def download_vgg16() -> nn.Module:
 
 
 def start_from_vgg16(encoder: Encoder, path: str | None = None) -> None:
-    """ImageNet weights into the encoder's convolutions: the .caffemodel at `path`, or torchvision's. Raises UserError."""
+    """ImageNet weights into the encoder's convolutions: of the .caffemodel at `path`, or torchvision's.
+
+    Raises UserError.
+    """
     if encoder.shape != VGG16:
         raise UserError("VGG-16's weights need network.blocks of VGG-16; a smaller network takes source: train.")
     if path is None:

@@ -85,13 +85,14 @@ ROWS = (
          "backbone.bn_batch"),
         "not folded. PyTorch's variances are unbiased; the release's script means them to be, but divides integers, so "
         "that its correction is 1 [recalled]", "train"),
-    Row("Crop", "the box extended by 1.2", "square boxes (six published lines), of side 1.2 × the longer one (inferred)",
+    Row("Crop", "the box extended by 1.2", "square boxes (six published lines); side 1.2 × the longer one (inferred)",
         ("stage1.context", "stage1.square", "stage2.context", "stage2.square", "inference.context",
          "inference.square"), "the release's", "train"),
     Row("Outside of the image", "zeros, ignored in the loss", SAME, "zeros before the mean is taken off",
         "whether the release pads before or after the mean is not known", "train"),
     Row("Jitter of crops", "250 → 224 in both stages", "250 → 224 in stage 1, straight to 224 in stage 2",
-        ("stage1.jitter", "stage2.jitter", "backbone.jitter"), "flipped at random in either case. The default's few scenes need jitter in stage 2 too", "train"),
+        ("stage1.jitter", "stage2.jitter", "backbone.jitter"),
+        "flipped at random in either case. The default's few scenes need jitter in stage 2 too", "train"),
     Row("Rare classes", "repeated, so that classes are balanced [recalled: in both stages]", UNKNOWN,
         ("stage1.balance", "stage2.balance"),
         "true: classes are drawn equally often. The default goes half as far: with true, `person`, 18 % of its "

@@ -2,7 +2,8 @@
 
 Operations and activations are counted on the networks themselves, without computing anything; the speed of the device
 is measured for a second on convolutions, which is the best that it can do: reading images, batch norm, the CRF and
-Edge Boxes come on top, and so do the learned contours. On one CPU core an update of DeconvNet took 1.5 to 2.3 times as long as said here.
+Edge Boxes come on top, and so do the learned contours. On one CPU core an update of DeconvNet took 1.5 to 2.3 times
+as long as said here.
 """
 
 import time

@@ -52,6 +52,8 @@ def check(settings: dict) -> None:
     if test := checked.data.test_root:
         try:
             names = voc.read_list(ROOT / test, "test")
+            if not names:
+                raise UserError(f"{voc.list_path(ROOT / test, 'test')} is empty.")
             voc.read_image(ROOT / test, names[0])
         except UserError as error:
             raise UserError(f"data.test_root: {error}") from None
@@ -75,8 +77,9 @@ def check_weights(checked: params.Params) -> None:
             continue
         if not (ROOT / path).is_file():
             raise UserError(f"{path} does not exist: put the .caffemodel there, or name another path in conf/.")
+        layers = caffe.read(ROOT / path)
         try:
-            caffe.convert(make(), caffe.read(ROOT / path))
+            caffe.convert(make(), layers)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 

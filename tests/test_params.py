@@ -122,7 +122,7 @@ def test_constants_of_the_paper_that_no_profile_changes():
     net = network.DeconvNet(blocks=((2, 1),) * 5, fc=64, size=32)
     shifts = [m.bias[0].item() for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert shifts == pytest.approx([0.001] * len(shifts))
-    assert float(net.fc6_deconv.conv.weight.std()) == pytest.approx(0.01, rel=0.2)
+    assert float(net.fc6_deconv.conv.weight.detach().std()) == pytest.approx(0.01, rel=0.2)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

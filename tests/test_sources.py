@@ -229,6 +229,19 @@ def test_voc2012_uses_archives_put_there_by_hand(served, tmp_path):
     assert lists(import_voc2012(tmp_path))["val"] == ["hidden", "last"]
 
 
+def test_voc2012_fetches_anew_what_was_half_fetched(served, tmp_path):
+    (tmp_path / "raw" / "sbd").mkdir(parents=True)
+    halves = {
+        tmp_path / "raw" / VOC_ARCHIVE: served / VOC_ARCHIVE,
+        tmp_path / "raw/sbd" / SBD_ARCHIVE: served / SBD_ARCHIVE,
+    }
+    for half, whole in halves.items():
+        half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert lists(import_voc2012(tmp_path))["val"] == ["hidden", "last"]
+    for half, whole in halves.items():
+        assert half.read_bytes() == whole.read_bytes()
+
+
 @pytest.mark.parametrize("name", [VOC_ARCHIVE, SBD_ARCHIVE])
 def test_voc2012_with_a_wrong_checksum(served, tmp_path, name):
     with (served / name).open("ab") as file:

@@ -96,7 +96,7 @@ ROWS = (
     Row("Rare classes", "repeated, so that classes are balanced [recalled: in both stages]", UNKNOWN,
         ("stage1.balance", "stage2.balance"),
         "true: classes are drawn equally often. The default goes half as far: with true, `person`, 18 % of its "
-        "objects, gets a twentieth of the draws and is never named", "train"),
+        "objects, gets a twentieth of the draws and is hardly ever named", "train"),
     Row("Stage 2's examples", "proposals that overlap an object, IoU ≥ 0.5 [recalled]", UNKNOWN,
         ("stage2.iou", "stage2.misses"),
         "misses: so many of the default's examples are windows of inference that overlap no object; without them its "

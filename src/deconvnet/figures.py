@@ -13,9 +13,14 @@ from deconvnet.voc import CLASSES, VOID, colorize
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito: told apart by colour-blind eyes
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path, caption: str = "") -> None:
+    """Writes a PNG; `caption` (data set, split, seeds, content id) goes below the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    if caption:
+        figure.draw_without_rendering()  # the layout is known after a first drawing
+        lowest = figure.get_tightbbox().y0 - 0.06  # inches; legends may end below the figure's edge
+        figure.text(0.5, lowest / figure.get_figheight(), caption, fontsize=6, color="0.35", ha="center", va="top")
+    figure.savefig(path, dpi=110, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.08)
 
 
 def grid(
@@ -83,6 +88,11 @@ def grey_marks(marks: np.ndarray) -> np.ndarray:
     return grey(np.select([marks == 1, marks == VOID], [1.0, 0.5], 0.0))
 
 
+def heat(probability: np.ndarray) -> np.ndarray:
+    """(H, W) in 0–1 in the colours of viridis, uint8 (H, W, 3)."""
+    return plt.get_cmap("viridis")(probability, bytes=True)[..., :3]
+
+
 def recall_curves(recalls: dict[str, pd.DataFrame], title: str) -> Figure:
     """A panel for each column (all objects, small, …), a line for each source; rows are numbers of boxes."""
     columns = next(iter(recalls.values())).columns
@@ -104,4 +114,19 @@ def bars(table: pd.DataFrame, ylabel: str, title: str) -> Figure:
     table.plot.bar(ax=axis, color=list(LINES[: table.shape[1]]), width=0.8, rot=45 if len(table) > 6 else 0)
     axis.set(ylabel=ylabel, xlabel="", title=title)
     axis.legend(fontsize=7, frameon=False, ncols=table.shape[1])
+    return figure
+
+
+def activations(picture: np.ndarray, panels: list[tuple[str, np.ndarray]]) -> Figure:
+    """Figure 4: the input and maps (values in 0–1), lettered, in the paper's jet colours."""
+    columns = (len(panels) + 2) // 2
+    figure, axes = plt.subplots(2, columns, figsize=(2 * columns, 4.6), layout="constrained")
+    axes[0, 0].imshow(picture)
+    for axis, (_, values) in zip(axes.flat[1:], panels, strict=False):
+        axis.imshow(values, cmap="jet", vmin=0, vmax=1, interpolation="nearest")
+    for axis, letter, (title, _) in zip(axes.flat, "abcdefghij", [("input", picture), *panels], strict=False):
+        axis.set_title(f"({letter}) {title}", fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.set_visible(bool(axis.images))
     return figure

@@ -175,6 +175,15 @@ class Evaluation(Section):
     examples: Count  # rows of figure 7
 
 
+class Report(Section):
+    windows: list[Count]  # numbers of windows at which val is measured; claim C4
+    sizes: list[Positive]  # edges of the bins of C5: side of an object's box, relative to the image's
+    contour: Count  # px; how near a contour is near; claim C8
+    resamples: Annotated[int, Field(ge=2000)]  # of the bootstrap
+    seed: int
+    browse: Annotated[int, Field(ge=0)]  # images of val in the report's browser
+
+
 class Params(Section):
     profile: str
     data: Data
@@ -191,6 +200,7 @@ class Params(Section):
     ensemble: Ensemble
     crf: Crf
     evaluation: Evaluation
+    report: Report
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -10,7 +10,11 @@ import math
 
 import yaml
 
+from deconvnet.params import Params
 from deconvnet.paths import ROOT
+
+# The stages that only look at results. They ask for the id, and their own entries are those of the run before.
+REPORTING = ("evaluate", "windows", "decoder", "claims", "figures", "report")
 
 
 def content_id() -> str:
@@ -22,11 +26,22 @@ def content_id() -> str:
     made = {out["path"] for stage in stages.values() for out in stage.get("outs", [])}
     sources = {}
     for name, stage in stages.items():
-        if name != "evaluate":  # it is the stage that asks; its own entry is that of the run before
+        if name not in REPORTING:
             code = {dep["path"]: dep["md5"] for dep in stage["deps"] if dep["path"] not in made}
             sources[name] = [code, stage.get("params", {})]
     sources["data files"] = [out["md5"] for out in stages["data"]["outs"] if out["path"] == "data/voc"]
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def experiment_id(settings: Params) -> str:
+    """8 hexadecimal digits over every setting but the seeds of training: what runs must share to be compared."""
+
+    def without_seeds(section):
+        return {k: v for k, v in section.items() if k != "seed"} if "lr" in section else section
+
+    sections = settings.model_dump(mode="json", exclude={"profile", "report"})
+    text = json.dumps({name: without_seeds(section) for name, section in sections.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def write_json(path, content) -> None:

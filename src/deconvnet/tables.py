@@ -7,6 +7,7 @@ import pandas as pd
 
 from deconvnet import paths
 from deconvnet.params import Params
+from deconvnet.voc import CLASSES
 
 METHODS = {
     "fcn8s": "FCN-8s",
@@ -64,21 +65,97 @@ def caption(settings: Params, split: str, images: int, content: str, compute: di
     )
 
 
+def marked(table1: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Table 1 with a mark at each method whose numbers are not all sourced († recalled, ‡ partly), and where the best
+    of each class stands, among the published ones and among ours.
+    """
+    numbers = table1.drop(columns=["data", "source"])
+    best = numbers.groupby(table1["source"] == "this run").transform("max") == numbers
+    sources = [str(source) for source in table1["source"]]
+    marks = ["†" if s.startswith("recalled") else "‡" if "recalled" in s else "" for s in sources]
+    names = [f"{method}{mark}" for method, mark in zip(table1.index, marks, strict=True)]
+    index = pd.Index(names, name="method")
+    return table1.set_axis(index), best.set_axis(index)
+
+
+def short_caption(settings: Params, split: str, images: int, content: str) -> str:
+    """The same in a line, for figures."""
+    trained = (settings.boundaries, settings.backbone, settings.stage1, settings.stage2, settings.fcn)
+    seeds = ", ".join(str(solver.seed) for solver in trained)
+    return f"{settings.profile}: {settings.data.source} {split}, {images} images; seeds {seeds}; content id {content}"
+
+
 def write(table1: pd.DataFrame, results: pd.DataFrame, caption: str, folder: Path) -> None:
     """table1.csv, and table1.md with the five methods first and every class below."""
     folder.mkdir(parents=True, exist_ok=True)
     table1.to_csv(folder / "table1.csv")
     # A Markdown page is narrower than a printed one: methods become columns.
-    classes = table1.drop(columns=["data", "source"]).T
-    classes.columns = [f"{m} ({'paper' if s != 'this run' else 'this run'})" for m, s in table1["source"].items()]
+    shown, best = marked(table1)
+    numbers = shown.drop(columns=["data", "source"])
+    texts = numbers.map(lambda value: "–" if pd.isna(value) else f"{value:.1f}")
+    classes = texts.where(~best, "**" + texts + "**").T
+    classes.columns = [f"{m} ({'paper' if s != 'this run' else s})" for m, s in shown["source"].items()]
     sources = "\n".join(f"- {m}: {s}" for m, s in table1["source"].items() if s != "this run")
     (folder / "table1.md").write_text(
         f"# Results\n\n{caption}\n\n"
         "Mean IoU and pixel recall of objects by size, in %. The paper's column is on VOC 2012 test: the "
         f"two are on different data and not comparable with each other.\n\n{markdown(results)}\n\n"
-        f"## Table 1\n\nIoU of each class, in %. Published rows: VOC 2012 test.\n\n{markdown(classes)}\n\n"
-        f"How sure the published numbers are:\n\n{sources}\n"
+        f"## Table 1\n\nIoU of each class, in %; the best of the published and of ours in bold. Published: "
+        f"VOC 2012 test; † recalled, ‡ partly recalled.\n\n{classes.to_markdown(disable_numparse=True)}"
+        f"\n\nHow sure the published numbers are:\n\n{sources}\n"
     )
+
+
+def with_interval(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.1f} [{interval[0]:.1f}, {interval[1]:.1f}]"
+
+
+def claims_page(ledger: list[dict], caption: str, resamples: int) -> str:
+    """reports/tables/claims.md: a row for each claim of the ledger."""
+    rows = []
+    for row in ledger:
+        found = "–" if row["effect"] is None else f"{row['effect']:+.1f} [{row['ci'][0]:+.1f}, {row['ci'][1]:+.1f}]"
+        paper = row["paper"] if row["paper_effect"] is None else f"{row['paper']} ({row['paper_effect']:+.1f})"
+        measured = f"{row['measured']} ({row['unit']})"
+        rows.append([row["id"], row["statement"], paper, measured, found, row["seeds"], f"**{row['verdict']}**"])
+    head = ["claim", "the paper says", "its evidence", "measured here", "effect [95 %]", "seeds", "verdict"]
+    table = pd.DataFrame(rows, columns=head).to_markdown(index=False, disable_numparse=True)
+    return (
+        f"# The paper's claims\n\n{caption}\n\n"
+        "Every effect is written so that the claim says *above 0*. The verdict follows from the interval alone: "
+        "**replicated** if all of it is above 0, **not replicated** if all of it is below, **inconclusive** if it "
+        f"crosses 0. Intervals: bootstrap over val's images, {resamples:,} resamples, paired; with more than one seed, "
+        "over seeds and images. The paper's numbers are on VOC 2012 test.\n\n" + table + "\n"
+    )
+
+
+def beyond_page(values: dict[str, tuple], errors: dict[str, float], caption: str) -> str:
+    """reports/tables/beyond.md: what the paper leaves open."""
+    rows = pd.Series({title: with_interval(*found) for title, found in values.items()}, name="mean IoU, % [95 %]")
+    shown = {title: f"{100 * error:.1f}" for title, error in errors.items()}
+    calibrated = pd.Series(shown, name="calibration error, %")
+    table, other = (s.rename_axis("method").to_frame().to_markdown(disable_numparse=True) for s in (rows, calibrated))
+    return f"# Beyond the paper\n\n{caption}\n\n{table}\n\n{other}\n"
+
+
+def table2_page(layers: pd.DataFrame) -> str:
+    """reports/tables/table2.md from architecture.layers."""
+    shown = layers.assign(output=[f"{s}×{s}×{c}" for s, c in zip(layers["side"], layers["channels"], strict=True)])
+    shown["kernel / stride / pad"] = layers[["kernel", "stride", "padding"]].astype(str).agg(" / ".join, axis=1)
+    shown["parameters"] = [f"{p:,}" for p in layers["parameters"]]
+    columns = ["layer", "type", "kernel / stride / pad", "output", "parameters"]
+    table = shown[columns].to_markdown(index=False, disable_numparse=True)
+    total = f"{layers['parameters'].sum():,}"
+    return f"# Table 2: the network\n\nFrom `DeconvNet()`; {total} parameters, batch norm's included.\n\n{table}\n"
+
+
+def write_confusion(counted: dict, methods: dict[str, str], folder: Path) -> None:
+    """<method>.csv for DVC's confusion matrix: each object's class, and the one that most of its pixels get."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for method in methods:
+        pair = {"actual": counted["objects/label"], "predicted": counted[f"objects/named/{method}"]}
+        names = pd.DataFrame(pair).map(lambda label: CLASSES[int(label)])
+        names.to_csv(folder / f"{method}.csv", index=False)
 
 
 def for_readme(page: str, readme: str) -> str:

@@ -1,9 +1,9 @@
 """How far the five mean IoUs may move: three standard deviations over the seeds of training.
 
-    python -m deconvnet.tolerance write                 from reports/ and runs/icons-seed*/reports/ (make tolerance)
-    python -m deconvnet.tolerance check OTHER.json      another run's metrics.json against the committed one
+    python -m deconvnet.tolerance OTHER.json      another run's metrics.json against the committed one
 
-On one kind of machine a run repeats exactly; on another, sums are added in another order and training drifts apart.
+reports/tolerance.json is written by `make seeds`. On one kind of machine a run repeats exactly; on another, sums are
+added in another order and training drifts apart.
 """
 
 import json
@@ -11,8 +11,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from deconvnet.paths import REPORTS, ROOT
-from deconvnet.provenance import write_json
+from deconvnet.paths import REPORTS
 from deconvnet.tables import METHODS
 
 
@@ -39,16 +38,11 @@ def compare(committed: dict, other: dict, tolerances: dict) -> list[str]:
     return lines
 
 
-def main(command: str, *files: str) -> int:
+def main(other: str) -> int:
     def read(path: Path) -> dict:
         return json.loads(Path(path).read_text())
 
-    if command == "write":
-        runs = [REPORTS / "metrics.json", *sorted(ROOT.glob("runs/icons-seed*/reports/metrics.json"))]
-        write_json(REPORTS / "tolerance.json", spread([read(path) for path in runs]))
-        return 0
-    tolerances = read(REPORTS / "tolerance.json")
-    lines = compare(read(REPORTS / "metrics.json"), read(files[0]), tolerances)
+    lines = compare(read(REPORTS / "metrics.json"), read(other), read(REPORTS / "tolerance.json"))
     print("\n".join(lines))
     return int(any(line.startswith("FAILED") for line in lines))
 

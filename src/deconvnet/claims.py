@@ -1,0 +1,245 @@
+"""The claims of the paper and what this run says of each: an effect, a 95 % interval, and a verdict by one rule.
+
+Every effect is written so that the claim says it is above 0. The interval is that of a bootstrap over the images of
+val, the same ones drawn for both sides of a comparison; with more than one seed of training, over seeds and images.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from deconvnet import samples, tables
+from deconvnet.params import Params
+from deconvnet.paths import REPORTS, SAMPLES
+from deconvnet.provenance import experiment_id
+from deconvnet.samples import Samples
+
+Weights = np.ndarray  # (R, images): how often each image is drawn in each of R resamples
+
+
+def resample(items: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """(resamples, items): how often each item is drawn when as many are drawn as there are, with replacement."""
+    return rng.multinomial(items, np.full(items, 1 / items), size=resamples)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of bootstrap values."""
+    low, high = np.nanpercentile(values, [2.5, 97.5]) if np.isfinite(values).any() else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def verdict(low: float, high: float) -> str:
+    """The rule: on which side of 0 the whole interval lies. It was committed before the first ledger."""
+    if low > 0:
+        return "replicated"
+    return "not replicated" if high < 0 else "inconclusive"
+
+
+# What is measured. Each takes a run's samples and weights, and gives one value for each resample.
+
+
+def iou(key: str) -> Callable:
+    """Mean IoU, in points, of the tally at `key`."""
+
+    def measure(run: Samples, weights: Weights) -> np.ndarray:
+        tally = run[key].astype(float)
+        return 100 * samples.mean_iou((weights @ tally.reshape(len(tally), -1)).reshape(-1, *tally.shape[1:]))
+
+    return measure
+
+
+def slope(prefix: str) -> Callable:
+    """Points of mean IoU for each doubling of the number of windows: the line through all counts."""
+
+    def measure(run: Samples, weights: Weights) -> np.ndarray:
+        counts = sorted(int(key.removeprefix(prefix)) for key in run if key.startswith(prefix))
+        x = np.log2(counts) - np.mean(np.log2(counts))
+        return sum(xi * iou(f"{prefix}{n}")(run, weights) for xi, n in zip(x, counts, strict=True)) / (x**2).sum()
+
+    return measure
+
+
+def object_mean(run: Samples, weights: Weights, values: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """The mean of a value of objects, each as often as its image is drawn: (R,)."""
+    drawn = weights[:, images].astype(float)
+    with np.errstate(invalid="ignore"):  # NaN where no object is drawn
+        return drawn @ values / drawn.sum(axis=1)
+
+
+def of_sizes(what: str, method: str, low: float, high: float) -> Callable:
+    """Pixel recall or IoU, as `what` says, in points, of the objects between two sizes."""
+
+    def measure(run: Samples, weights: Weights) -> np.ndarray:
+        size = run["objects/size"]
+        inside = (size >= low) & (size < high)
+        values = 100 * run[f"objects/{what}/{method}"][inside].astype(float)
+        return object_mean(run, weights, values, run["objects/image"][inside])
+
+    return measure
+
+
+def energy(source: str, layer: int) -> Callable:
+    """The share, in %, of a layer's energy that lies on the target; 0 is chance, -1 the last layer."""
+
+    def measure(run: Samples, weights: Weights) -> np.ndarray:
+        return 100 * object_mean(
+            run, weights, run[f"{source}/energy"][:, layer].astype(float), run[f"{source}/energy_image"]
+        )
+
+    return measure
+
+
+def minus(first: Callable, *others: Callable) -> Callable:
+    """The first less the largest of the others."""
+    return lambda run, weights: first(run, weights) - np.max([other(run, weights) for other in others], axis=0)
+
+
+@dataclass(frozen=True)
+class Claim:
+    id: str
+    statement: str
+    paper: str  # its evidence
+    published: float | None  # its effect, in the same unit
+    measured: str  # what our effect is
+    unit: str
+    effect: Callable
+    needs: str = ""  # the ablation it is measured with
+
+
+def all_claims(small: float, large: float) -> list[Claim]:
+    """C1 to C8; `small` and `large` bound the sizes of C5, as in reports/metrics.json."""
+    mean = tables.published()["mean"]
+    f, d, dc, e, ec = (mean[title] for title in tables.METHODS.values())
+    deconvnet, fcn, ensemble = iou("tally/deconvnet"), iou("tally/fcn8s"), iou("tally/edeconvnet")
+    points = "points of mean IoU"
+    focus, start, chance = energy("deconvnet", -1), energy("deconvnet", 2), energy("deconvnet", 0)
+    return [
+        Claim("C1", "DeconvNet beats FCN-8s", f"{d} vs {f} mean IoU", d - f,
+              "DeconvNet − FCN-8s", points, minus(deconvnet, fcn)),
+        Claim("C2", "the ensemble beats both members", f"{e} vs {d} and {f}", e - max(d, f),
+              "EDeconvNet − the better member", points, minus(ensemble, deconvnet, fcn)),
+        Claim("C3a", "the CRF adds about one point", f"{dc} vs {d}", dc - d,
+              "DeconvNet+CRF − DeconvNet", points, minus(iou("tally/deconvnet_crf"), deconvnet)),
+        Claim("C3b", "the CRF adds about one point", f"{ec} vs {e}", ec - e,
+              "EDeconvNet+CRF − EDeconvNet", points, minus(iou("tally/edeconvnet_crf"), ensemble)),
+        Claim("C4a", "more proposals, finer and better", "figure 6", None,
+              "for each doubling of the proposals, best first", points, slope("windows/best/")),
+        Claim("C4b", "more proposals, finer and better", "figure 6", None,
+              "for each doubling of the proposals, largest first", points, slope("windows/largest/")),
+        Claim("C5a", "FCN misses small objects, DeconvNet does not", "figure 1", None,
+              f"small objects (side < {small:g}), DeconvNet − FCN-8s", "points of pixel recall",
+              minus(of_sizes("recall", "deconvnet", 0, small), of_sizes("recall", "fcn8s", 0, small))),
+        Claim("C5b", "FCN breaks large objects, DeconvNet does not", "figure 1", None,
+              f"large objects (side ≥ {large:g}), DeconvNet − FCN-8s", "points of pixel recall",
+              minus(of_sizes("recall", "deconvnet", large, np.inf), of_sizes("recall", "fcn8s", large, np.inf))),
+        Claim("C6", "two-stage training is needed", "text", None, "two stages − one, same updates", points,
+              minus(deconvnet, iou("one_stage/tally")), "one_stage"),
+        Claim("C7", "batch normalisation is critical", "text", None, "with − without batch norm", points,
+              minus(deconvnet, iou("no_batch_norm/tally")), "no_batch_norm"),
+        Claim("C8a", "deconvolution suppresses noise", "figure 4", None,
+              "on the target, last layer − chance", "points of energy", minus(focus, chance)),
+        Claim("C8b", "deconvolution amplifies the target class", "figure 4", None,
+              "on the target, last − first layer of the decoder", "points of energy", minus(focus, start)),
+        Claim("C8c", "unpooling keeps structure", "figure 4", None,
+              "on the target, last layer, unpooling − bilinear", "points of energy",
+              minus(focus, energy("bilinear", -1)), "bilinear"),
+        Claim("C8d", "unpooling keeps structure", "figure 5", None,
+              "near contours, DeconvNet − FCN-8s", points, minus(iou("contour/deconvnet"), iou("contour/fcn8s"))),
+    ]  # fmt: skip
+
+
+def bootstrap(effect: Callable, runs: list[Samples], images: int, resamples: int, seed: int) -> tuple[float, tuple]:
+    """The mean effect over runs (seeds), and its interval; each run has the same images, drawn alike for all."""
+    rng = np.random.default_rng(seed)
+    weights, whole = resample(images, resamples, rng), np.ones((1, images), int)
+    found = np.stack([effect(run, weights) for run in runs])  # (runs, resamples)
+    drawn = resample(len(runs), resamples, rng).T  # how often each run is drawn
+    values = (found * drawn).sum(axis=0) / len(runs)
+    return float(np.mean([effect(run, whole)[0] for run in runs])), interval(values)
+
+
+def ledger(
+    claims: list[Claim], runs: list[Samples], ablations: Samples, images: int, dataset: str, resamples: int, seed: int
+) -> list[dict]:
+    """A row for each claim. `runs` are this run and its repetitions with other seeds; a claim that needs an ablation,
+    which has one seed, is judged by this run alone, and reads "not run" if `ablations` lacks it.
+    """
+    rows = []
+    for claim in claims:
+        row = {"id": claim.id, "statement": claim.statement, "paper": claim.paper, "paper_effect": claim.published}
+        row |= {"measured": claim.measured, "unit": claim.unit, "dataset": dataset}
+        judged = [runs[0] | ablations] if claim.needs else runs
+        effect, ci = math.nan, (math.nan, math.nan)
+        if not claim.needs or f"{claim.needs}/tally" in ablations:
+            effect, ci = bootstrap(claim.effect, judged, images, resamples, seed)
+        if math.isfinite(effect):
+            rows.append(row | {"effect": effect, "ci": list(ci), "seeds": len(judged), "verdict": verdict(*ci)})
+        else:  # no ablation of this experiment, or a val without truth
+            rows.append(row | {"effect": None, "ci": [None, None], "seeds": 0, "verdict": "not run"})
+    return rows
+
+
+def belonging(path: Path, experiment: str) -> Samples:
+    """What was collected at `path`(.npz and .json) if it is of this experiment: same data, settings; else nothing."""
+    record = path.with_suffix(".json")
+    if not record.is_file() or json.loads(record.read_text())["experiment"] != experiment:
+        return {}
+    return samples.read(path.with_suffix(".npz"))
+
+
+def gather(settings: Params) -> tuple[list[Samples], Samples]:
+    """The samples of this run and of its repetitions with other seeds, and of the ablations."""
+    experiment = experiment_id(settings)
+    own = {}
+    for path in sorted(SAMPLES.glob("*.npz")):
+        own |= samples.read(path)
+    repeated: dict[str, Samples] = {}
+    for key, value in belonging(REPORTS / "seeds", experiment).items():
+        number, name = key.split("/", 1)
+        repeated.setdefault(number, {})[name] = value
+    return [own, *(repeated[number] for number in sorted(repeated))], belonging(REPORTS / "ablations", experiment)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Values with their intervals, (value, (low, high)), by the same bootstrap as the ledger's."""
+
+    runs: list[Samples]
+    images: int
+    resamples: int
+    seed: int
+
+    def of(self, measure: Callable) -> tuple[float, tuple[float, float]]:
+        return bootstrap(measure, self.runs, self.images, self.resamples, self.seed)
+
+    def iou(self, key: str) -> tuple[float, tuple[float, float]]:
+        return self.of(iou(key))
+
+    def objects(self, what: str, method: str, low: float, high: float) -> tuple[float, tuple[float, float]]:
+        return self.of(of_sizes(what, method, low, high))
+
+
+def counts_by_size(run: Samples, edges: list[float]) -> list[int]:
+    """How many objects there are in each bin of size."""
+    return np.bincount(np.searchsorted(edges, run["objects/size"], side="right"), minlength=len(edges) + 1).tolist()
+
+
+def energy_curves(measured: Measured, run: Samples) -> tuple[dict[str, list], float]:
+    """{decoder: (value, interval) of each layer}, and chance, in %; the bilinear decoder if it was run."""
+    layers = range(1, run["deconvnet/energy"].shape[1])
+    curves = {"unpooling (DeconvNet)": [measured.of(energy("deconvnet", layer)) for layer in layers]}
+    if "bilinear/energy" in run:
+        alone = replace(measured, runs=[run])
+        curves["bilinear upsampling"] = [alone.of(energy("bilinear", layer)) for layer in layers]
+    return curves, measured.of(energy("deconvnet", 0))[0]
+
+
+def beyond(measured: Measured) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Mean IoU of what the paper leaves open: the rule of aggregation and that of the ensemble."""
+    keys = {f"DeconvNet, {rule} of the windows' scores": f"windows/rule/{rule}" for rule in ("maximum", "mean", "sum")}
+    keys |= {"EDeconvNet, rule of params.yaml": "tally/edeconvnet", "EDeconvNet, product": "tally/edeconvnet_product"}
+    return {title: measured.iou(key) for title, key in keys.items() if key in measured.runs[0]}

@@ -1,0 +1,93 @@
+"use strict";
+// Tables that sort, the browser of val's images, and where this run was made. No library, no network.
+
+function sortable(table) {
+  const body = table.tBodies[0];
+  const key = (row, column) => {
+    const cell = row.cells[column];
+    return cell.dataset.key !== undefined ? Number(cell.dataset.key) : cell.textContent.trim();
+  };
+  table.querySelectorAll("thead button").forEach((button, column) => {
+    button.addEventListener("click", () => {
+      const head = button.parentElement;
+      const down = head.getAttribute("aria-sort") === "descending";
+      table.querySelectorAll("thead th").forEach((th) => th.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "ascending" : "descending");
+      const rows = [...body.rows].sort((a, b) => {
+        const [x, y] = [key(a, column), key(b, column)];
+        const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
+        return down ? order : -order;
+      });
+      body.append(...rows);
+    });
+  });
+}
+
+function tile(title, score, source, row, rows, ratio) {
+  const figure = document.createElement("figure");
+  const picture = document.createElement("div");
+  picture.setAttribute("role", "img");
+  picture.setAttribute("aria-label", title);
+  picture.style.backgroundImage = `url("${source}")`;
+  picture.style.aspectRatio = ratio;
+  picture.style.backgroundPositionY = rows > 1 ? `${(100 * row) / (rows - 1)}%` : "0";
+  const caption = document.createElement("figcaption");
+  caption.textContent = score === null ? title : `${title}: ${score.toFixed(0)} %`;
+  figure.append(picture, caption);
+  return figure;
+}
+
+function browse({ images, methods, steps }) {
+  const [select, order, slider, count, tiles] = ["image", "order", "proposals", "count", "tiles"].map((id) => document.getElementById(id));
+  const gaps = {
+    deconvnet: (i) => i.methods.deconvnet - i.methods.fcn8s,
+    fcn8s: (i) => i.methods.fcn8s - i.methods.deconvnet,
+    ensemble: (i) => i.methods.edeconvnet - Math.max(i.methods.fcn8s, i.methods.deconvnet),
+  };
+  let shown = [...images];
+
+  function list() {
+    shown = [...images];
+    if (gaps[order.value]) shown.sort((a, b) => gaps[order.value](b) - gaps[order.value](a));
+    select.replaceChildren(...shown.map((image, i) => new Option(image.name, i)));
+    show();
+  }
+  function show() {
+    const image = shown[Number(select.value) || 0];
+    const step = Number(slider.value);
+    const files = `images/val/${image.name}`;
+    const rows = methods.length + 1;
+    count.textContent = steps[step];
+    slider.setAttribute("aria-valuetext", `${steps[step]} proposals`);
+    tiles.replaceChildren(
+      tile("image", null, `${files}.jpg`, 0, 1, image.ratio),
+      tile("truth", null, `${files}.png`, 0, rows, image.ratio),
+      ...methods.map(([key, title], i) => tile(title, image.methods[key], `${files}.png`, i + 1, rows, image.ratio)),
+      tile(`DeconvNet with ${steps[step]} proposals`, image.steps[step], `${files}_steps.png`, step, steps.length, image.ratio),
+    );
+  }
+  const move = (by) => {
+    select.value = String((Number(select.value) + by + shown.length) % shown.length);
+    show();
+  };
+  document.getElementById("previous").addEventListener("click", () => move(-1));
+  document.getElementById("next").addEventListener("click", () => move(1));
+  select.addEventListener("change", show);
+  order.addEventListener("change", list);
+  slider.addEventListener("input", show);
+  if (images.length) list();
+}
+
+function provenance(facts) {
+  const list = document.getElementById("machine");
+  for (const [name, value] of Object.entries(facts || { commit: "unknown: the pipeline has not written it yet" })) {
+    const [term, text] = [document.createElement("dt"), document.createElement("dd")];
+    term.textContent = name.replaceAll("_", " ");
+    text.textContent = typeof value === "string" ? value : JSON.stringify(value);
+    list.append(term, text);
+  }
+}
+
+document.querySelectorAll("table.sortable").forEach(sortable);
+browse(window.BROWSER);
+provenance(window.PROVENANCE);

@@ -1,0 +1,128 @@
+"""The map of an image as its windows come in (the paper's figure 6, claim C4), and other ways to put them together."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from deconvnet import boxes, inference, machine, samples, voc
+from deconvnet.examples import Images
+from deconvnet.params import Inference
+from deconvnet.paths import STEPS
+from deconvnet.samples import Samples
+
+RULES = ("maximum", "sum", "mean")
+
+
+def predict(net: nn.Module, images: Images, names: list[str], proposals: dict, settings: Inference) -> dict:
+    """{name: label map}, as inference.score_all makes them but kept in memory."""
+    found = {}
+    for name in tqdm(names, desc="windows", unit="image", mininterval=1):
+        image = images[name][0]
+        windows = inference.choose_windows(proposals[name], image.shape[:2], settings)
+        scores = inference.score_windows(net, image, windows, settings.batch, settings.antialias)
+        found[name] = scores.argmax(dim=0).byte().cpu().numpy()
+    return found
+
+
+@torch.inference_mode()
+def scores_of(net: nn.Module, image: np.ndarray, windows: np.ndarray, settings: Inference) -> torch.Tensor:
+    """The raw scores of each window by itself: (N, 21, s, s)."""
+    parts = []
+    for start in range(0, len(windows), settings.batch):
+        inputs = boxes.windows(image, windows[start : start + settings.batch], net.size, settings.antialias)
+        parts.append(net(inputs.to(machine.device(), memory_format=torch.channels_last)).contiguous())
+    return torch.cat(parts)
+
+
+def by_size(windows: np.ndarray) -> np.ndarray:
+    """The order from the largest window to the smallest, in which figure 6 adds them; equal ones keep their order."""
+    sides = windows[:, 2:] - windows[:, :2]
+    return np.argsort(-sides.prod(axis=1), kind="stable")
+
+
+@torch.inference_mode()
+def grow(
+    scores: torch.Tensor, windows: np.ndarray, shape: tuple[int, int], counts: list[int], antialias: bool = False
+) -> Iterator[np.ndarray]:
+    """Label map (H, W) after each of `counts` windows, by the maximum; with fewer windows than that, after all."""
+    canvas = torch.zeros(scores.shape[1], *shape, device=scores.device)
+    done = 0
+    for count in sorted(counts):
+        for i in range(done, min(count, len(windows))):
+            boxes.paste_maximum(canvas, scores[i], windows[i], antialias)
+        done = max(done, min(count, len(windows)))
+        yield canvas.argmax(dim=0).byte().cpu().numpy()
+
+
+@torch.inference_mode()
+def aggregate(
+    scores: torch.Tensor, windows: np.ndarray, shape: tuple[int, int], rule: str, antialias: bool = False
+) -> torch.Tensor:
+    """(21, H, W) raw scores by `rule`; 0 where no window lies.
+
+    maximum: over a base of 0, as in the release. sum: of all windows over a pixel. mean: their sum by their number,
+    which the paper names beside the maximum.
+    """
+    if rule not in RULES:
+        raise ValueError(f"The rule of aggregation is one of {', '.join(RULES)}, not {rule}.")
+    canvas = torch.zeros(scores.shape[1], *shape, device=scores.device)
+    covered = torch.zeros(shape, device=scores.device)
+    for score, box in zip(scores, windows, strict=True):
+        if rule == "maximum":
+            boxes.paste_maximum(canvas, score, box, antialias)
+        else:
+            alone = torch.full_like(canvas, -torch.inf)
+            boxes.paste_maximum(alone, score, box, antialias)
+            inside = alone[0] > -torch.inf
+            canvas += alone.where(inside, torch.zeros(()).to(alone))
+            covered += inside
+    return canvas / covered.clamp(min=1) if rule == "mean" else canvas
+
+
+def study(
+    net: nn.Module, images: Images, names: list[str], proposals: dict, settings: Inference, counts: list[int]
+) -> tuple[Samples, dict[str, np.ndarray]]:
+    """Tallies as windows come in, the best first or the largest of those that inference uses first, and by each rule;
+    and {name: label maps (counts, H, W)} of the best first.
+    """
+    more = settings.model_copy(update={"windows": max(counts)})
+    found: dict[str, list[np.ndarray]] = {}
+    maps = {}
+    for name in tqdm(names, desc="more and more windows", unit="image", mininterval=1):
+        image, truth, _ = images[name]
+        shape, antialias = truth.shape, settings.antialias
+        windows = inference.choose_windows(proposals[name], shape, more)
+        scores = scores_of(net, image, windows, settings)
+        maps[name] = np.stack(list(grow(scores, windows, shape, counts, antialias)))
+        used, kept = windows[: settings.windows], scores[: settings.windows]
+        order, fewer = by_size(used), [n for n in counts if n <= settings.windows]
+        largest = grow(kept[order], used[order], shape, fewer, antialias)
+        labelled = {f"best/{n}": m for n, m in zip(counts, maps[name], strict=True)}
+        labelled |= {f"largest/{n}": m for n, m in zip(fewer, largest, strict=True)}
+        for rule in RULES:
+            scored = aggregate(kept, used, shape, rule, antialias)
+            labelled[f"rule/{rule}"] = scored.argmax(dim=0).byte().cpu().numpy()
+        for key, predicted in labelled.items():
+            found.setdefault(f"windows/{key}", []).append(samples.tally(truth, predicted))
+    return {key: np.stack(value) for key, value in found.items()}, maps
+
+
+def save_steps(maps: dict[str, np.ndarray]) -> None:
+    """The label maps of `study`, those of an image below each other in one picture: data/steps/<name>.png."""
+    STEPS.mkdir(parents=True, exist_ok=True)
+    for name, steps in maps.items():
+        voc.save_mask(STEPS / f"{name}.png", np.concatenate(steps))
+
+
+def figure6_row(
+    net: nn.Module, picture: tuple, proposals: np.ndarray, settings: Inference, counts: list[int]
+) -> list[np.ndarray]:
+    """The image, its label map after each of `counts` windows, the largest first, and its truth."""
+    image, truth, _ = picture
+    windows = inference.choose_windows(proposals, truth.shape, settings)
+    order = by_size(windows)
+    scores = scores_of(net, image, windows[order], settings)
+    return [image, *grow(scores, windows[order], truth.shape, counts, settings.antialias), truth]

@@ -1,18 +1,26 @@
-# make repro · test · lab · lint · clean. Everything runs in .venv, which is built on first use.
+# make repro · ablations · seeds · test · lab · lint · clean. Everything runs in .venv, which is built on first use.
 PROFILE ?= icons
 DATA    ?=
+N       ?= 3
+PIPELINE = $(RUN) -m deconvnet.pipeline --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)")
 VENV    := .venv
 RUN     := $(VENV)/bin/python
 PYTHON  ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 DISK_GB := 8
 
-.PHONY: help repro test lint lab clean tolerance
+.PHONY: help repro ablations seeds test lint lab clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 repro: $(VENV)/installed  ## the pipeline: PROFILE=icons (default) | smoke | voc DATA=folder | voc2012
-	@$(RUN) -m deconvnet.pipeline --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)")
+	@$(PIPELINE)
+
+ablations: $(VENV)/installed  ## the pipeline, then DeconvNet without two stages, batch norm or unpooling (an hour)
+	@$(PIPELINE) --ablations
+
+seeds: $(VENV)/installed  ## the default, then again with N=3 other seeds: intervals over seeds, and CI's tolerance (an hour)
+	@$(RUN) -m deconvnet.pipeline --seeds $(N)
 
 test: lint  ## lint, then all tests with one smoke run of the whole pipeline
 	@$(RUN) -m pytest
@@ -23,10 +31,6 @@ lint: $(VENV)/installed  ## ruff; FIX=1 repairs, and puts the notebooks into the
 
 lab: $(VENV)/installed  ## JupyterLab in this environment
 	@cd notebooks && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CURDIR)/$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
-
-tolerance: $(VENV)/installed  ## more seeds of the default: reports/tolerance.json, what CI allows (hours)
-	@for seed in 1 2 3; do $(RUN) -m deconvnet.pipeline --seed $$seed || exit 1; done
-	@$(RUN) -m deconvnet.tolerance write
 
 clean:  ## removes what a run made apart and caches; the environment and committed results stay
 	rm -rf runs checkpoints .pytest_cache .ruff_cache

@@ -3,7 +3,7 @@
 What is slow (the networks on all windows) is done once for an image; what a slider moves is done anew.
 """
 
-from collections.abc import Callable
+import io
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -116,22 +116,32 @@ def panel(explorer: Explorer):
         "window": w.IntSlider(0, 0, explorer.most - 1, **options),
     }
 
-    def update(source: str, gaussian: float, bilateral: float, layer: str, window: int, **choices) -> None:
+    result, inside, said = w.Image(format="png"), w.Image(format="png"), w.Label()
+
+    def update(_=None) -> None:
+        chosen = {name: control.value for name, control in controls.items()}
+        source, layer, window = (chosen.pop(name) for name in ("source", "layer", "window"))
+        kernel = kernel_of(base, chosen.pop("gaussian"), chosen.pop("bilateral"))
+        said.value = "…"
         try:
             if source != explorer.source:
                 explorer.open(source)
+            result.value = png(explorer.show(kernel=kernel, **chosen))
+            inside.value = png(explorer.layer(layer, window))
         except UserError as error:
-            print(error)
-            return
-        draw(lambda: explorer.show(kernel=kernel_of(base, gaussian, bilateral), **choices))
-        draw(lambda: explorer.layer(layer, window))
+            said.value = str(error)
+        else:
+            said.value = ""
 
-    return w.VBox([w.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}),
-                   w.interactive_output(update, controls)])  # fmt: skip
+    for control in controls.values():
+        control.observe(update, "value")
+    update()
+    return w.VBox([w.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}), said, result, inside])
 
 
-def draw(make: Callable[[], Figure]) -> None:
-    """Shows a figure at once and closes it, so that moving sliders does not pile figures up."""
-    figure = make()
-    plt.show()
+def png(figure: Figure) -> bytes:
+    """A figure as a picture; the figure is closed, so that moving sliders does not pile figures up."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=100)
     plt.close(figure)
+    return picture.getvalue()

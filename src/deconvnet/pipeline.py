@@ -13,15 +13,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from deconvnet import params, tables, voc
 from deconvnet.errors import UserError
 from deconvnet.paths import ROOT
+from deconvnet.provenance import record, write_json
 from deconvnet.submission import write_archive
 
 DEFAULT = "icons"
 SOLVERS = ("boundaries", "backbone", "stage1", "stage2", "fcn")
 DOWNLOADS = ROOT / "data" / "downloads"
 CODE = ("src", "notebooks", "dvc.yaml", ".dvcignore")
+EXTRA = ("ablations", "seeds")  # long runs with a dvc.yaml of their own, in a folder of that name
 
 
 def settings_of(profile: str, data: Path | None, seed: int = 0) -> dict:
@@ -105,6 +109,11 @@ def prepare_apart(settings: dict) -> Path:
         if section[key]:
             section[key] = str((ROOT / section[key]).resolve())  # it is named from the project's root
     (folder / "params.yaml").write_text(params.dump(settings))
+    for name in EXTRA:  # read as not done until they are
+        empty = folder / "reports" / f"{name}.json"
+        if not empty.exists():
+            write_json(empty, {"experiment": None})
+            np.savez(empty.with_suffix(".npz"))
     if not (folder / ".dvc").is_dir():
         dvc(folder, "init", "--no-scm", "--quiet")
         dvc(folder, "cache", "dir", "../../.dvc/cache")
@@ -138,12 +147,22 @@ def reproduce(folder: Path, arguments: list[str]) -> int:
     return status
 
 
+def reproduce_extra(folder: Path, name: str, targets: list[str]) -> int:
+    """Trains what ablations/dvc.yaml or seeds/dvc.yaml says, and collects it; each training that is done is kept."""
+    if not (folder / name).is_dir():
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("dvc.lock"))
+    stages = f"{name}/dvc.yaml"
+    status = dvc(folder, "repro", *(f"{stages}:{target}" for target in targets))
+    return status or dvc(folder, "repro", "--force", "--single-item", f"{stages}:collect")
+
+
 def show(folder: Path) -> None:
     results = (folder / "reports" / "tables" / "table1.md").read_text()
     print("\n" + results.split("## Table 1")[0].strip())
     print("\nTables     ", folder / "reports" / "tables")
     print("Figures    ", folder / "reports" / "figures")
     print("Notebooks  ", folder / "reports" / "notebooks")
+    print("Report     ", folder / "reports" / "site" / "index.html")
 
 
 def main() -> None:
@@ -151,6 +170,10 @@ def main() -> None:
     parser.add_argument("--profile", default=DEFAULT)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seed", type=int, default=0, help="trains apart, with other seeds")
+    parser.add_argument("--ablations", action="store_true", help="then the ablations, and the ledger with them")
+    parser.add_argument(
+        "--seeds", type=int, default=0, metavar="N", help="then the default with N other seeds, likewise"
+    )
     arguments, for_dvc = parser.parse_known_args()
     try:
         settings = settings_of(arguments.profile, arguments.data, arguments.seed)
@@ -166,8 +189,18 @@ def main() -> None:
         folder = ROOT if settings["profile"] == DEFAULT else prepare_apart(settings)
     except UserError as error:
         sys.exit(f"\n{error}\n")
-    if status := reproduce(folder, for_dvc):
-        sys.exit(status)
+    steps = [lambda: reproduce(folder, for_dvc)]
+    if arguments.ablations:
+        steps.append(lambda: reproduce_extra(folder, "ablations", ["train"]))
+    if arguments.seeds:
+        targets = [f"train@{k + 1}" for k in range(arguments.seeds)]
+        steps.append(lambda: reproduce_extra(folder, "seeds", targets))
+    if len(steps) > 1:
+        steps.append(steps[0])
+    for step in steps:
+        if status := step():
+            sys.exit(status)
+    record(folder)
     show(folder)
     if settings["data"]["test_root"]:
         print("For the VOC server:", *(write_archive(folder, method) for method in tables.METHODS), sep="\n  ")

@@ -7,6 +7,11 @@ notebooks and parameters of every stage behind them and the data's own hash, as 
 import hashlib
 import json
 import math
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
 
 import yaml
 
@@ -17,9 +22,13 @@ from deconvnet.paths import ROOT
 REPORTING = ("evaluate", "windows", "decoder", "claims", "figures", "report")
 
 
-def content_id() -> str:
+SOURCES = ("src", "notebooks", "conf", "dvc.yaml", "params.yaml")
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless", "pydensecrf2", "papermill", "dvc")
+
+
+def content_id(root: Path = ROOT) -> str:
     """12 hexadecimal digits over what the stages so far were made from; "unlocked" where DVC has not run."""
-    lock = ROOT / "dvc.lock"
+    lock = root / "dvc.lock"
     if not lock.is_file():
         return "unlocked"
     stages = yaml.safe_load(lock.read_text())["stages"]
@@ -58,3 +67,46 @@ def write_json(path, content) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rounded(content), indent=2, sort_keys=True) + "\n")
+
+
+def record_seconds(stage: str, seconds: float, root: Path = ROOT) -> None:
+    """Notes how long a stage's notebook took; `record` adds the rest when DVC has finished."""
+    path = root / "reports" / "provenance.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    write_json(path, known | {"seconds": known.get("seconds", {}) | {stage: round(seconds, 1)}})
+
+
+def record(root: Path) -> None:
+    """reports/provenance.json of a finished run, which git does not keep, and the same for its page."""
+    path = root / "reports" / "provenance.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    dirty = printed("git", "status", "--porcelain", "--", *SOURCES)
+    known |= {
+        "content_id": content_id(root),
+        "commit": printed("git", "rev-parse", "HEAD") or None,
+        "dirty": [line[3:] for line in dirty.split("\n") if line],
+        "device": device(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }
+    write_json(path, known)
+    if (root / "reports" / "site").is_dir():
+        (root / "reports" / "site" / "provenance.js").write_text(f"window.PROVENANCE = {json.dumps(known)};\n")
+
+
+def device() -> str:
+    """The GPU, or the processor and its cores; without torch, which takes seconds to import."""
+    gpus = printed("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    if gpus and os.environ.get("DECONVNET_DEVICE") != "cpu":
+        return gpus.replace("\n", ", ")
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    names = [line.split(":", 1)[1].strip() for line in info.split("\n") if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+
+
+def printed(*command: str) -> str:
+    """What a program prints; nothing if it is missing or fails."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.rstrip("\n")

@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -20,6 +21,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from deconvnet.paths import ROOT
+from deconvnet.provenance import record_seconds
 
 # What a kernel starts with, unless the user set it. The first two keep memory: glibc otherwise returns the buffers of
 # each update to the system and fetches them again page by page, which costs a training step on a CPU about a sixth.
@@ -114,12 +116,14 @@ def main() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     parameters = {name: yaml.safe_load(value) for name, value in arguments.parameters}
+    started = time.monotonic()
     try:
         run(ROOT / "notebooks" / f"{arguments.name}.ipynb", arguments.output, parameters)
     except PapermillExecutionError as error:
         if error.ename == "UserError":
             sys.exit(f"\n{arguments.name}: {error.evalue}\n")
         sys.exit(f"\n{error}\nThe notebook as far as it came: {arguments.output.with_suffix('.failed.ipynb')}\n")
+    record_seconds(arguments.output.stem, time.monotonic() - started)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,165 @@
+"""Each variant lacks one thing and nothing else; long runs are brought together only if they belong together."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deconvnet import ablations, backbone, collect, params, samples
+from deconvnet.errors import UserError
+from deconvnet.network import DeconvNet
+from deconvnet.tables import METHODS
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """Smoke's settings, with the weights of a backbone in place."""
+    monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
+    settings = params.validate(params.compose("smoke"), "smoke")
+    torch.manual_seed(0)
+    net = backbone.make_deconvnet(settings)
+    for module in net.encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    backbone.save(net.encoder, "backbone", tmp_path)
+    monkeypatch.setattr(backbone.load, "__defaults__", (tmp_path,))
+    return settings
+
+
+def test_every_variant_gets_as_many_updates(settings):
+    both = settings.stage1.updates + settings.stage2.updates
+    for variant in ablations.VARIANTS:
+        stages = ablations.stages(variant, settings)
+        assert sum(solver.updates for _, solver in stages) == both
+        assert [stage for stage, _ in stages] == ([2] if variant == "one_stage" else [1, 2])
+    assert ablations.stages("one_stage", settings)[0][1].lr == settings.stage2.lr
+
+
+def test_a_solver_is_scaled_in_its_rate_alone(settings):
+    short = ablations.scaled(settings.stage2, 0.1, 3)
+    assert (short.lr, short.updates) == (0.1 * settings.stage2.lr, 3)
+    assert ablations.scaled(settings.stage2, 1) == settings.stage2
+
+
+def test_every_variant_starts_from_the_same_backbone(settings):
+    """Whatever stands in the decoder: the encoder's maps are those of the backbone, batch norm folded or not."""
+    torch.manual_seed(1)
+    x = 255 * torch.rand(2, 3, settings.network.size, settings.network.size)
+    with torch.no_grad():
+        maps = [ablations.make(v, settings).eval().encoder(x)[0][-1] for v in ablations.VARIANTS]
+    for other in maps[1:]:
+        assert torch.allclose(maps[0], other, rtol=1e-3, atol=1e-4)
+    assert maps[0].std() > 0
+
+
+def test_what_each_variant_lacks(settings):
+    nets = {variant: ablations.make(variant, settings) for variant in ablations.VARIANTS}
+    norms = {v: sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for v, net in nets.items()}
+    assert norms["no_batch_norm"] == 0
+    assert norms["one_stage"] == norms["bilinear"] > 0
+    assert type(nets["one_stage"]) is DeconvNet
+    shapes = {v: {k: p.shape for k, p in net.named_parameters() if ".bn." not in k} for v, net in nets.items()}
+    assert shapes["one_stage"] == shapes["bilinear"]
+    assert {k for k in shapes["no_batch_norm"] if k.endswith("weight")} == {
+        k for k in shapes["one_stage"] if k.endswith("weight")
+    }
+    with pytest.raises(ValueError, match="one_stage, no_batch_norm, bilinear, not none"):
+        ablations.make("none", settings)
+
+
+def test_bilinear_ignores_where_the_maxima_stood(settings):
+    """Moving a maximum inside its 2 × 2 cell changes switches and no pooled map: bilinear's output stays."""
+    torch.manual_seed(0)
+    plain, other = ablations.make("one_stage", settings).eval(), ablations.make("bilinear", settings).eval()
+    other.load_state_dict(plain.state_dict())
+    x = 255 * torch.rand(1, 3, settings.network.size, settings.network.size)
+    with torch.no_grad():
+        pools, switches = plain.encoder(x)
+        moved = [s.flip(-1) for s in switches]
+        for net, same in ((plain, False), (other, True)):
+            outputs = []
+            for given in (switches, moved):
+                net.encoder.forward = lambda _, given=given: (pools, given)
+                outputs.append(net(x))
+            assert torch.equal(*outputs) is same
+
+
+def test_a_rate_that_diverges_is_never_chosen(settings, monkeypatch):
+    def diverge(*arguments, **named):
+        raise FloatingPointError
+
+    class Batches:
+        def like(self, *arguments):
+            return self
+
+    monkeypatch.setattr(ablations.training, "train", diverge)
+    assert ablations.try_rate("bilinear", settings, 1.0, 2, Batches(), Batches()) == float("inf")
+
+
+# What long runs leave
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, "ROOT", tmp_path)
+    monkeypatch.setattr(collect, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(collect, "ABLATIONS", tmp_path / "data" / "ablations")
+    return tmp_path
+
+
+def put(folder, name, experiment, value, key="tally"):
+    samples.write(folder / f"{name}.npz", {f"{name}/{key}": np.array([value])})
+    (folder / f"{name}.json").write_text(json.dumps({"experiment": experiment, "mean_iou": value}))
+
+
+def test_ablations_are_collected(project):
+    for value, name in enumerate(ablations.VARIANTS):
+        put(project / "data" / "ablations", name, "aa", value)
+    collect.ablations()
+    found = samples.read(project / "reports" / "ablations.npz")
+    assert {key: v.item() for key, v in found.items()} == {f"{v}/tally": i for i, v in enumerate(ablations.VARIANTS)}
+    record = json.loads((project / "reports" / "ablations.json").read_text())
+    assert record["experiment"] == "aa"
+    assert set(record["variants"]) == set(ablations.VARIANTS)
+
+
+def test_results_of_different_settings_are_not_mixed(project):
+    put(project / "data" / "ablations", "bilinear", "aa", 1)
+    put(project / "data" / "ablations", "one_stage", "bb", 2)
+    with pytest.raises(UserError, match="different settings"):
+        collect.ablations()
+    assert not (project / "reports").exists()
+
+
+def test_nothing_to_collect_says_what_to_do(project):
+    with pytest.raises(UserError, match="make ablations"):
+        collect.ablations()
+
+
+def test_seeds_are_collected_with_their_tolerance(project):
+    def metrics(value):
+        return {method: {"mean_iou": value} for method in METHODS}
+
+    reports = project / "reports"
+    reports.mkdir()
+    (reports / "metrics.json").write_text(json.dumps(metrics(0.2)))
+    for number, value in (("1", 0.3), ("2", 0.4)):
+        run = project / "runs" / f"icons-seed{number}"
+        for name in collect.SAMPLES:
+            samples.write(run / "data" / "samples" / f"{name}.npz", {name: np.array([value])})
+        (run / "reports").mkdir()
+        (run / "reports" / "metrics.json").write_text(json.dumps(metrics(value)))
+        (run / "params.yaml").write_text(params.dump(params.compose("icons")))
+        collect.seed(number)
+    collect.seeds()
+    found = samples.read(reports / "seeds.npz")
+    assert set(found) == {f"{n}/{name}" for n in "12" for name in collect.SAMPLES}
+    assert found["2/windows"].item() == 0.4
+    written = json.loads((reports / "tolerance.json").read_text())
+    assert written["deconvnet"]["mean_iou"] == [0.2, 0.3, 0.4]
+    assert written["deconvnet"]["tolerance"] == pytest.approx(0.3)  # three standard deviations of 0.1

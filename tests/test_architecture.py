@@ -1,0 +1,133 @@
+"""Table 2 against the paper's; pictures that are the same each time; calibration and the choice of images by hand."""
+
+import hashlib
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from deconvnet import DeconvNet, architecture, calibration, figures, selection
+from deconvnet.voc import VOID
+
+
+@pytest.fixture(scope="module")
+def layers() -> pd.DataFrame:
+    with torch.device("meta"):
+        return architecture.layers(DeconvNet()).set_index("layer")
+
+
+def test_table2_is_the_paper_s(layers):
+    """Names, sides and channels as the paper's table 2 lists them."""
+    expected = [("conv1_1", 224, 64), ("conv1_2", 224, 64), ("pool1", 112, 64), ("conv2_1", 112, 128),
+                ("conv2_2", 112, 128), ("pool2", 56, 128), ("conv3_1", 56, 256), ("conv3_2", 56, 256),
+                ("conv3_3", 56, 256), ("pool3", 28, 256), ("conv4_1", 28, 512), ("conv4_2", 28, 512),
+                ("conv4_3", 28, 512), ("pool4", 14, 512), ("conv5_1", 14, 512), ("conv5_2", 14, 512),
+                ("conv5_3", 14, 512), ("pool5", 7, 512), ("fc6", 1, 4096), ("fc7", 1, 4096), ("fc6-deconv", 7, 512),
+                ("unpool5", 14, 512), ("deconv5_1", 14, 512), ("deconv5_2", 14, 512), ("deconv5_3", 14, 512),
+                ("unpool4", 28, 512), ("deconv4_1", 28, 512), ("deconv4_2", 28, 512), ("deconv4_3", 28, 256),
+                ("unpool3", 56, 256), ("deconv3_1", 56, 256), ("deconv3_2", 56, 256), ("deconv3_3", 56, 128),
+                ("unpool2", 112, 128), ("deconv2_1", 112, 128), ("deconv2_2", 112, 64), ("unpool1", 224, 64),
+                ("deconv1_1", 224, 64), ("deconv1_2", 224, 64), ("seg-score", 224, 21)]  # fmt: skip
+    assert list(zip(layers.index, layers["side"], layers["channels"], strict=True)) == expected
+
+
+def test_table2_counts_every_parameter(layers):
+    with torch.device("meta"):
+        assert layers["parameters"].sum() == sum(p.numel() for p in DeconvNet().parameters())
+    assert layers.loc["fc6", "parameters"] == 7 * 7 * 512 * 4096 + 4096 + 2 * 4096  # weights, bias, batch norm
+    assert layers.loc["fc6", "kernel"] == layers.loc["fc6-deconv", "kernel"] == 7
+    assert layers.loc[["unpool1", "pool1"], "kernel"].tolist() == [2, 2]
+
+
+def drawn(make, path) -> str:
+    plt.close("all")
+    figures.save(make(), path, "a caption")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_figures_are_the_same_bytes_when_drawn_again(layers, tmp_path):
+    for make in (lambda: architecture.figure2(layers.reset_index()), architecture.figure3):
+        assert drawn(make, tmp_path / "a.png") == drawn(make, tmp_path / "b.png")
+
+
+def test_figure2_has_a_slab_for_each_layer(layers):
+    figure = architecture.figure2(layers.reset_index())
+    assert len(figure.axes[0].patches) == len(layers)
+    sides = [text.get_text() for text in figure.axes[0].texts]
+    assert sides[:7] == ["224×224", "112×112", "56×56", "28×28", "14×14", "7×7", "1×1"]
+    assert sides[7:] == sides[5::-1]
+
+
+def test_figure3_says_what_torch_computes():
+    axes = architecture.figure3().axes
+    written = [sorted(int(t.get_text()) for t in axis.texts) for axis in axes[:3]]
+    assert written[1] == [4, 6, 7, 8]  # the largest of each 2 × 2
+    assert written[2] == written[1]
+    assert len(written[0]) == 16
+
+
+# Calibration
+
+
+def test_reliability_by_hand():
+    probabilities = np.zeros((21, 1, 4))
+    probabilities[0, 0] = [0.95, 0.85, 0.15, 1.0]
+    probabilities[3, 0] = [0.05, 0.15, 0.85, 0.0]
+    truth = np.array([[0, 3, 3, VOID]])
+    table = calibration.reliability([(probabilities, truth)])
+    assert table["pixels"].tolist() == [0] * 8 + [2, 1]
+    assert table["confidence"][8:].tolist() == pytest.approx([0.85, 0.95])
+    assert table["accuracy"][8:].tolist() == [0.5, 1.0]
+    assert calibration.calibration_error(table) == pytest.approx((2 * 0.35 + 0.05) / 3)
+
+
+def test_what_says_what_it_means_has_no_error():
+    rng = np.random.default_rng(0)
+    sure = rng.uniform(0.5, 1, (1, 400, 400))
+    probabilities = np.concatenate([sure, 1 - sure, np.zeros((19, 400, 400))])
+    truth = (rng.random((400, 400)) > sure[0]).astype(int)
+    assert calibration.calibration_error(calibration.reliability([(probabilities, truth)])) < 0.01
+
+
+# Which images are shown
+
+
+def tallies(*ious: float) -> np.ndarray:
+    """An image for each IoU of class 0, which is all there is."""
+    found = np.zeros((len(ious), 3, 21), np.uint32)
+    for i, iou in enumerate(ious):
+        found[i, :, 0] = round(100 * iou), 100, round(100 * iou)
+    return found
+
+
+def test_figure7_takes_the_largest_differences():
+    run = {
+        "tally/fcn8s": tallies(0.5, 0.2, 0.9, 0.4, 0.5),
+        "tally/deconvnet": tallies(0.5, 0.8, 0.1, 0.3, 0.7),
+        "tally/edeconvnet": tallies(0.6, 0.9, 0.5, 0.7, 0.7),
+    }
+    groups = list(selection.figure7(run, list("abcde"), 1).values())
+    assert groups == [["b"], ["c"], ["d"]]
+    assert list(selection.figure7(run, list("abcde"), 2).values()) == [["b", "e"], ["c", "d"], ["a"]]
+
+
+def test_figure7_shows_nothing_where_nothing_is_better():
+    same = {f"tally/{m}": tallies(0.5, 0.5) for m in ("fcn8s", "deconvnet", "edeconvnet")}
+    assert list(selection.figure7(same, ["a", "b"], 2).values()) == [[], [], []]
+
+
+def test_figure1_takes_halved_large_and_missed_small_objects():
+    run = {
+        "objects/image": np.array([0, 0, 1, 2, 2, 2]),
+        "objects/size": np.array([0.8, 0.1, 0.9, 0.1, 0.1, 0.1]),
+        "objects/recall/fcn8s": np.array([0.1, 0.0, 0.55, 0.0, 0.0, 0.4]),
+    }
+    chosen = selection.figure1(run, ["x", "y", "z"], 0.25, 0.5, 1)
+    assert chosen == {"y": "(a) large, recall 0.55", "z": "(b) 2 small missed"}
+
+
+def test_figure5_takes_the_largest_object_of_a_class():
+    objects = pd.DataFrame({"label": [12, 12, 2], "pixels": [5, 9, 99], "image": ["a", "b", "c"]})
+    assert [selection.largest(objects, label) for label in (12, 2, 7)] == ["b", "c", None]

@@ -1,0 +1,218 @@
+"""Intervals by hand and against scipy's, the rule of the verdict, and what must read "not run"."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from deconvnet import claims, params, plots, provenance, samples
+from deconvnet.claims import Claim
+from deconvnet.paths import REPORTS, TABLES
+
+CLASSES = 21
+
+
+def tally(*images: tuple[dict, dict, dict]) -> np.ndarray:
+    """(N, 3, 21) from hits, truth and predicted pixels by class."""
+    found = np.zeros((len(images), 3, CLASSES), np.uint32)
+    for i, counts in enumerate(images):
+        for row, by_class in enumerate(counts):
+            for label, pixels in by_class.items():
+                found[i, row, label] = pixels
+    return found
+
+
+def drawn(quality: float, images: int, seed: int) -> np.ndarray:
+    """Tallies of images whose 100 pixels of two classes are right with probability `quality`."""
+    rng = np.random.default_rng(seed)
+    hits = rng.binomial(50, quality, (images, 2))
+    wrong = 50 - hits
+    return tally(*(
+        ({0: h[0], 1: h[1]}, {0: 50, 1: 50}, {0: h[0] + w[1], 1: h[1] + w[0]}) for h, w in zip(hits, wrong, strict=True)
+    ))  # fmt: skip
+
+
+def claim(effect, needs: str = "") -> Claim:
+    return Claim("C", "said", "shown", None, "measured", "points", effect, needs)
+
+
+def judge(effect, runs, ablations=None, images=60, needs="") -> dict:
+    return claims.ledger([claim(effect, needs)], runs, ablations or {}, images, "d", 2000, 0)[0]
+
+
+def test_interval_by_hand():
+    """Two images, one right and one wrong: they are drawn (2, 0), (1, 1) or (0, 2), a quarter, half, a quarter."""
+    right, wrong = ({0: 4}, {0: 4}, {0: 4}), ({}, {0: 4}, {1: 4})
+    # right alone: IoU 1. Wrong alone: 0. Both: class 0 has 4 / (8 + 4 - 4), class 1 0 of 4: (0.5 + 0) / 2.
+    run = {"tally/a": tally(right, wrong)}
+    effect, ci = claims.bootstrap(claims.iou("tally/a"), [run], 2, 2000, 0)
+    assert effect == pytest.approx(25)
+    assert ci == pytest.approx((0, 100))
+
+
+def test_interval_over_seeds_by_hand():
+    """Two runs without any spread of images: they are drawn (2, 0), (1, 1) or (0, 2)."""
+
+    def constant(run, weights):
+        return np.full(len(weights), run["value"])
+
+    runs = [{"value": 1.0}, {"value": 3.0}]
+    assert claims.bootstrap(constant, runs, 5, 2000, 0) == (2.0, (1.0, 3.0))
+    assert claims.bootstrap(constant, runs[:1], 5, 2000, 0) == (1.0, (1.0, 1.0))
+
+
+def test_interval_agrees_with_scipy():
+    better, worse = drawn(0.8, 80, 1), drawn(0.7, 80, 2)
+
+    def difference(at):
+        a, b = (100 * samples.mean_iou(t[at].sum(axis=0)) for t in (better, worse))
+        return a - b
+
+    theirs = stats.bootstrap(
+        (np.arange(80),),
+        difference,
+        n_resamples=6000,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(3),
+    ).confidence_interval
+    effect = claims.minus(claims.iou("tally/a"), claims.iou("tally/b"))
+    found, ci = claims.bootstrap(effect, [{"tally/a": better, "tally/b": worse}], 80, 6000, 4)
+    assert found == pytest.approx(difference(np.arange(80)))
+    width = theirs.high - theirs.low
+    assert ci == pytest.approx((theirs.low, theirs.high), abs=0.05 * width)
+
+
+def test_resamples_draw_as_many_images_as_there_are():
+    weights = claims.resample(7, 5000, np.random.default_rng(0))
+    assert weights.shape == (5000, 7)
+    assert (weights.sum(axis=1) == 7).all()
+    assert weights.mean(axis=0) == pytest.approx(np.ones(7), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"), [(0.8, 0.6, "replicated"), (0.6, 0.8, "not replicated"), (0.7, 0.7, "inconclusive")]
+)
+def test_verdict_of_three_drawn_cases(first, second, verdict):
+    run = {"tally/a": drawn(first, 60, 1), "tally/b": drawn(second, 60, 2)}
+    row = judge(claims.minus(claims.iou("tally/a"), claims.iou("tally/b")), [run])
+    assert row["verdict"] == verdict
+    assert row["ci"][0] <= row["effect"] <= row["ci"][1]
+    assert row["seeds"] == 1
+
+
+def test_verdict_is_by_the_interval_alone():
+    assert [claims.verdict(*ci) for ci in ((0.1, 5), (-5, -0.1), (-0.1, 5), (0, 5), (-5, 0))] == [
+        "replicated", "not replicated", "inconclusive", "inconclusive", "inconclusive"
+    ]  # fmt: skip
+
+
+def test_a_comparison_is_paired():
+    """A method against itself: whatever is drawn, the difference is nothing."""
+    run = {"tally/a": drawn(0.7, 60, 1)}
+    row = judge(claims.minus(claims.iou("tally/a"), claims.iou("tally/a")), [run])
+    assert (row["effect"], row["ci"]) == (0, [0, 0])
+
+
+def test_the_ensemble_must_beat_the_better_member():
+    run = {"tally/a": drawn(0.7, 60, 1), "tally/b": drawn(0.6, 60, 2), "tally/c": drawn(0.8, 60, 3)}
+    row = judge(claims.minus(*(claims.iou(f"tally/{name}") for name in "abc")), [run])
+    assert row["effect"] == judge(claims.minus(claims.iou("tally/a"), claims.iou("tally/c")), [run])["effect"]
+    assert row["verdict"] == "not replicated"
+
+
+def test_slope_is_points_for_each_doubling():
+    right, wrong = ({0: 1}, {0: 1}, {0: 1}), ({}, {0: 1}, {0: 0})
+    # of 8 images 1, 2, 4 and 8 are right: IoU of the one class 12.5, 25, 50, 100 %
+    run = {f"w/{n}": tally(*([right] * n + [wrong] * (8 - n))) for n in (1, 2, 4, 8)}
+    found = claims.slope("w/")(run, np.ones((1, 8), int))
+    assert found == pytest.approx(np.polyfit([0, 1, 2, 3], [12.5, 25, 50, 100], 1)[:1])
+
+
+def test_objects_count_as_often_as_their_image_is_drawn():
+    run = {
+        "objects/size": np.array([0.1, 0.1, 0.1, 0.5]),
+        "objects/image": np.array([0, 0, 1, 1]),
+        "objects/recall/m": np.array([1.0, 0.5, 0.0, 0.9]),
+    }
+    measure = claims.of_sizes("recall", "m", 0, 0.25)
+    assert measure(run, np.array([[1, 1], [2, 0], [0, 2]])).tolist() == pytest.approx([50, 75, 0])
+    assert np.isnan(claims.of_sizes("recall", "m", 0.25, 0.4)(run, np.ones((1, 2), int))).all()
+
+
+def test_a_claim_without_its_ablation_is_not_run():
+    run, effect = {"tally/a": drawn(0.8, 60, 1)}, claims.minus(claims.iou("tally/a"), claims.iou("one_stage/tally"))
+    row = judge(effect, [run], needs="one_stage")
+    assert (row["effect"], row["ci"], row["seeds"], row["verdict"]) == (None, [None, None], 0, "not run")
+    row = judge(effect, [run, run], {"one_stage/tally": drawn(0.6, 60, 2)}, needs="one_stage")
+    assert (row["verdict"], row["seeds"]) == ("replicated", 1)  # ablations have one seed
+
+
+def test_a_val_without_truth_is_not_run():
+    nothing = {"tally/a": np.zeros((60, 3, CLASSES), np.uint32)}
+    assert judge(claims.iou("tally/a"), [nothing])["verdict"] == "not run"
+
+
+def test_results_of_another_experiment_are_not_taken(tmp_path):
+    samples.write(tmp_path / "seeds.npz", {"1/tally/a": drawn(0.8, 3, 1)})
+    (tmp_path / "seeds.json").write_text('{"experiment": "0123abcd"}')
+    assert list(claims.belonging(tmp_path / "seeds", "0123abcd")) == ["1/tally/a"]
+    assert claims.belonging(tmp_path / "seeds", "ffffffff") == {}
+    assert claims.belonging(tmp_path / "missing", "0123abcd") == {}
+
+
+def test_an_experiment_is_its_settings_without_seeds():
+    default, other = params.compose("icons"), params.compose("icons")
+    other["profile"], other["stage1"]["seed"], other["report"]["seed"] = "other", 77, 78
+
+    def experiment(settings):
+        return provenance.experiment_id(params.validate(settings, "test"))
+
+    assert experiment(default) == experiment(other)
+    for section, key, value in (("stage1", "updates", 3), ("icons", "seed", 99), ("crf", "steps", 3)):
+        changed = params.compose("icons")
+        changed[section][key] = value
+        assert experiment(changed) != experiment(default), section
+
+
+def test_effects_are_drawn_with_the_verdict_s_mark():
+    rows = [
+        {"id": "A", "measured": "m", "effect": 2.0, "ci": [1.0, 3.0], "paper_effect": 1.0, "verdict": "replicated"},
+        {"id": "B", "measured": "m", "effect": None, "ci": [None] * 2, "paper_effect": None, "verdict": "not run"},
+    ]
+    figure = plots.effects(rows)
+    axis = figure.axes[0]
+    assert [t.get_text().split()[0] for t in axis.get_yticklabels()] == ["B", "A"]
+    assert [t.get_text().strip() for t in axis.texts] == ["not run"]
+    drawn_marks = {line.get_marker(): line.get_xdata() for line in axis.lines}
+    assert list(np.atleast_1d(drawn_marks["o"])) == [2.0]
+    assert list(np.atleast_1d(drawn_marks["*"])) == [1.0]
+
+
+# The committed ledger
+
+
+@pytest.fixture(scope="module")
+def committed() -> SimpleNamespace:
+    return SimpleNamespace(
+        rows=json.loads((REPORTS / "claims.json").read_text()), page=(TABLES / "claims.md").read_text()
+    )
+
+
+def test_the_committed_ledger_is_whole(committed):
+    ids = [row["id"] for row in committed.rows]
+    assert ids == ["C1", "C2", "C3a", "C3b", "C4a", "C4b", "C5a", "C5b", "C6", "C7", "C8a", "C8b", "C8c", "C8d"]
+    for row in committed.rows:
+        assert {"id", "statement", "paper", "effect", "ci", "seeds", "dataset", "verdict"} <= set(row)
+        assert row["verdict"] == claims.verdict(*row["ci"]), row["id"]  # of the default, every claim was run
+        assert row["ci"][0] <= row["ci"][1]
+        assert row["seeds"] == (1 if row["id"] in ("C6", "C7", "C8c") else 4)
+
+
+def test_the_page_tells_the_ledger_s_verdicts(committed):
+    lines = {line.split("|")[1].strip(): line for line in committed.page.split("\n") if line.startswith("| C")}
+    for row in committed.rows:
+        assert f"**{row['verdict']}**" in lines[row["id"]]
+        assert f"{row['effect']:+.1f} [{row['ci'][0]:+.1f}, {row['ci'][1]:+.1f}]" in lines[row["id"]]

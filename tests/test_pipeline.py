@@ -1,10 +1,7 @@
-"""The whole pipeline, once, with the smoke profile in a fresh clone; every test here looks at what that run left."""
+"""What the smoke run of the whole pipeline left (conftest.py), and what the pipeline refuses."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -14,67 +11,13 @@ import pytest
 import test_caffe
 import torch
 import yaml
+from conftest import call, git
 from PIL import Image
 from safetensors.torch import load_file
 
 from deconvnet import backbone, caffe, params, pipeline, voc
 from deconvnet.errors import UserError
-from deconvnet.paths import ROOT
 from deconvnet.tables import METHODS
-
-PROGRAMS = Path(sys.executable).parent
-
-
-def call(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
-    """Runs a program of this environment on the code of `folder`; returns its output and status."""
-    environment = os.environ | {
-        "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(folder / "src"),
-        **variables,
-    }
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-def git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
-
-
-@pytest.fixture(scope="session")
-def clone(tmp_path_factory) -> Path:
-    """A clone of the project as it stands, uncommitted changes included."""
-    folder = tmp_path_factory.mktemp("fresh") / "deconvnet"
-    git(ROOT, "clone", "-q", str(ROOT), str(folder))
-    changed = git(ROOT, "diff", "--name-only", "--no-renames", "HEAD") + git(
-        ROOT, "ls-files", "-o", "--exclude-standard"
-    )
-    for name in changed.splitlines():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).exists():
-            shutil.copy2(ROOT / name, folder / name)
-        else:
-            (folder / name).unlink()
-    git(folder, "add", "-A")
-    git(
-        folder,
-        "-c",
-        "user.name=test",
-        "-c",
-        "user.email=test@example.org",
-        "commit",
-        "-qm",
-        "as it is",
-        "--allow-empty",
-    )
-    return folder
-
-
-@pytest.fixture(scope="session")
-def smoke(clone) -> Path:
-    """The folder of the smoke run, runs/smoke of the clone."""
-    done = call(clone, "python", "-m", "deconvnet.pipeline", "--profile", "smoke")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "| EDeconvNet+CRF |" in done.stdout
-    return clone / "runs" / "smoke"
 
 
 def test_other_seeds_are_a_run_of_their_own():
@@ -90,7 +33,7 @@ def test_other_seeds_are_a_run_of_their_own():
 
 def test_every_stage_ran_and_left_its_outputs(smoke):
     lock = yaml.safe_load((smoke / "dvc.lock").read_text())["stages"]
-    assert len(lock) == 12
+    assert len(lock) == 17
     for stage in lock.values():
         for out in stage["outs"]:
             assert (smoke / out["path"]).exists(), out["path"]
@@ -116,10 +59,8 @@ def test_a_crf_parameter_concerns_only_what_depends_on_it(smoke):
         (smoke / "params.yaml").write_text(params)
     assert set(status) == {"crf"}
     graph = call(smoke, "dvc", "dag", "crf", "--downstream", "--dot").stdout
-    assert {name for name in yaml.safe_load((smoke / "dvc.lock").read_text())["stages"] if f'"{name}"' in graph} <= {
-        "crf",
-        "evaluate",
-    }
+    stages = yaml.safe_load((smoke / "dvc.lock").read_text())["stages"]
+    assert {name for name in stages if f'"{name}"' in graph} == {"crf", "evaluate", "claims", "figures", "report"}
 
 
 def test_metrics_are_flat_fractions_of_five_methods(smoke):
@@ -186,7 +127,7 @@ def test_lists_are_disjoint(smoke):
 
 def test_executed_notebooks_are_whole_and_free_of_the_machine(smoke):
     executed = sorted((smoke / "reports" / "notebooks").glob("*.ipynb"))
-    assert len(executed) == 12
+    assert len(executed) == 16
     for path in executed:
         notebook = nbformat.read(path, as_version=4)
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
@@ -206,7 +147,9 @@ def test_curves_and_figures_are_there_for_dvc(smoke):
     assert "edeconvnet_crf" in shown.stdout
     plots = call(smoke, "dvc", "plots", "show", "-o", "plots")
     assert plots.returncode == 0, plots.stderr
-    assert "Training loss" in (smoke / "plots" / "index.html").read_text()
+    page = (smoke / "plots" / "index.html").read_text()
+    for shown in ("Training loss", "Confusion of objects", "figure7.png"):
+        assert shown in page, shown
 
 
 @pytest.mark.parametrize(

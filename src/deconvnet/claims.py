@@ -238,8 +238,11 @@ def energy_curves(measured: Measured, run: Samples) -> tuple[dict[str, list], fl
     return curves, measured.of(energy("deconvnet", 0))[0]
 
 
-def beyond(measured: Measured) -> dict[str, tuple[float, tuple[float, float]]]:
-    """Mean IoU of what the paper leaves open: the rule of aggregation and that of the ensemble."""
+def beyond(measured: Measured, ablations: Samples) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Mean IoU of what the paper leaves open: the rule of aggregation and that of the ensemble; and the ablations'."""
     keys = {f"DeconvNet, {rule} of the windows' scores": f"windows/rule/{rule}" for rule in ("maximum", "mean", "sum")}
     keys |= {"EDeconvNet, rule of params.yaml": "tally/edeconvnet", "EDeconvNet, product": "tally/edeconvnet_product"}
-    return {title: measured.iou(key) for title, key in keys.items() if key in measured.runs[0]}
+    found = {title: measured.iou(key) for title, key in keys.items() if key in measured.runs[0]}
+    parts = {"one_stage": "in one stage", "no_batch_norm": "without batch norm", "bilinear": "with bilinear upsampling"}
+    alone, trained = replace(measured, runs=[ablations]), [name for name in parts if f"{name}/tally" in ablations]
+    return found | {f"DeconvNet {parts[name]}, one seed": alone.iou(f"{name}/tally") for name in trained}

@@ -107,13 +107,15 @@ def panel(explorer: Explorer):
     base, options = explorer.kernel, {"continuous_update": False}
     controls = {
         "source": w.Combobox(value=explorer.source, options=explorer.names, description="image", **options),
-        "proposals": w.IntSlider(explorer.settings.inference.windows, 1, explorer.most, **options),
+        "proposals": w.IntSlider(
+            explorer.settings.inference.windows, 1, explorer.most, description="proposals", **options
+        ),
         "aggregation": w.Dropdown(options=windows.RULES, description="windows by"),
         "rule": w.Dropdown(options=["mean", "product"], description="ensemble"),
         "gaussian": w.FloatSlider(base.gaussian_weight, min=0, max=10, description="CRF, near", **options),
         "bilateral": w.FloatSlider(base.bilateral_weight, min=0, max=10, description="CRF, colour", **options),
         "layer": w.Dropdown(options=explorer.layers, value=explorer.layers[-1], description="layer"),
-        "window": w.IntSlider(0, 0, explorer.most - 1, **options),
+        "window": w.IntSlider(0, 0, explorer.most - 1, description="window", **options),
     }
 
     result, inside, said = w.Image(format="png"), w.Image(format="png"), w.Label()

@@ -26,7 +26,11 @@ def save(figure: Figure, path: Path, caption: str = "") -> None:
 def grid(
     rows: list[list[np.ndarray]], columns: list[str], titles: list[str] | None = None, width: float = 2.2
 ) -> Figure:
-    """Pictures in rows under column headings; 2-D arrays are label maps and get VOC's colours."""
+    """Pictures in rows under column headings; 2-D arrays are label maps and get VOC's colours. No rows: a line."""
+    if not rows:
+        figure = plt.figure(figsize=(width * max(len(columns), 2), 0.6))
+        figure.text(0.5, 0.5, "No image fits the rule of this figure.", ha="center", va="center", fontsize=9)
+        return figure
     first = rows[0][0]
     height = width * first.shape[0] / first.shape[1]
     size = (width * len(columns), height * len(rows) + 0.6)
@@ -44,7 +48,9 @@ def grid(
 
 def add_legend(figure: Figure, labels: list[np.ndarray]) -> None:
     """Names the classes that occur in the label maps, in VOC's colours, below the figure."""
-    shown = [int(c) for c in np.unique(np.concatenate([m.ravel() for m in labels])) if c != VOID]
+    shown = [int(c) for c in sorted(set().union(*(np.unique(m) for m in labels))) if c != VOID]
+    if not shown:
+        return
     patches = [Patch(color=colorize(np.array([[c]], np.uint8))[0, 0] / 255, label=CLASSES[c]) for c in shown]
     figure.legend(handles=patches, loc="outside lower center", ncols=8, fontsize=7, frameon=False)
 

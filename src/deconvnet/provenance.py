@@ -90,7 +90,9 @@ def record(root: Path) -> None:
     }
     write_json(path, known)
     if (root / "reports" / "site").is_dir():
-        (root / "reports" / "site" / "provenance.js").write_text(f"window.PROVENANCE = {json.dumps(known)};\n")
+        (root / "reports" / "site" / "provenance.js").write_text(
+            f"window.PROVENANCE = {json.dumps(known, sort_keys=True)};\n"
+        )
 
 
 def device() -> str:

@@ -165,6 +165,9 @@ def notebook_pages(page: jinja2.Template, shared: dict) -> list[tuple[str, str]]
     for name, source in tqdm(NOTEBOOKS.items(), desc="notebooks", unit="page", mininterval=1):
         notebook = nbformat.read(REPORTS / "notebooks" / f"{name}.ipynb", as_version=4)
         body, _ = exporter.from_notebook_node(notebook)
+        # A table may be wider than the screen: it scrolls by itself, by the keyboard too.
+        body = body.replace("<table", '<div class="scroll" tabindex="0" role="region" aria-label="table"><table')
+        body = body.replace("</table>", "</table></div>")
         heading = next(c.source for c in notebook.cells if c.cell_type == "markdown").split("\n")[0].lstrip("# ")
         title = heading if name == source else f"{heading} ({name.removeprefix(source).strip('_')})"
         text = page.render(shared, title=title, up="../", source=source, body=body)

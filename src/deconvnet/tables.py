@@ -135,7 +135,8 @@ def beyond_page(values: dict[str, tuple], errors: dict[str, float], caption: str
     shown = {title: f"{100 * error:.1f}" for title, error in errors.items()}
     calibrated = pd.Series(shown, name="calibration error, %")
     table, other = (s.rename_axis("method").to_frame().to_markdown(disable_numparse=True) for s in (rows, calibrated))
-    return f"# Beyond the paper\n\n{caption}\n\n{table}\n\n{other}\n"
+    alike = "The sum and the mean of a pixel's windows rank its classes alike: their label maps are the same."
+    return f"# Beyond the paper\n\n{caption}\n\n{table}\n\n{alike}\n\n{other}\n"
 
 
 def table2_page(layers: pd.DataFrame) -> str:

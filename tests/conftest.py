@@ -1,0 +1,65 @@
+"""The whole pipeline, once, with the smoke profile in a fresh clone: several files of tests look at what it left."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deconvnet.paths import ROOT
+
+PROGRAMS = Path(sys.executable).parent
+
+
+def call(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
+    """Runs a program of this environment on the code of `folder`; returns its output and status."""
+    environment = os.environ | {
+        "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder / "src"),
+        **variables,
+    }
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory) -> Path:
+    """A clone of the project as it stands, uncommitted changes included."""
+    folder = tmp_path_factory.mktemp("fresh") / "deconvnet"
+    git(ROOT, "clone", "-q", str(ROOT), str(folder))
+    changed = git(ROOT, "diff", "--name-only", "--no-renames", "HEAD") + git(
+        ROOT, "ls-files", "-o", "--exclude-standard"
+    )
+    for name in changed.splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).exists():
+            shutil.copy2(ROOT / name, folder / name)
+        else:
+            (folder / name).unlink()
+    git(folder, "add", "-A")
+    git(
+        folder,
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@example.org",
+        "commit",
+        "-qm",
+        "as it is",
+        "--allow-empty",
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke(clone) -> Path:
+    """The folder of the smoke run, runs/smoke of the clone."""
+    done = call(clone, "python", "-m", "deconvnet.pipeline", "--profile", "smoke")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "| EDeconvNet+CRF |" in done.stdout
+    return clone / "runs" / "smoke"

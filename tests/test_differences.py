@@ -5,7 +5,12 @@ from functools import reduce
 from deconvnet import differences, params
 from deconvnet.paths import ROOT
 
-ELSEWHERE = {"icons", "evaluation", "profile"}  # the scenes themselves and the reporting: nothing the paper has
+ELSEWHERE = {
+    "icons",
+    "evaluation",
+    "report",
+    "profile",
+}  # the scenes themselves and the reporting: nothing the paper has
 
 
 def flat(settings: dict) -> dict:

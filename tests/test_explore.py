@@ -13,20 +13,25 @@ from deconvnet import explore
 from deconvnet.errors import UserError
 explorer = explore.Explorer(most=20)
 explorer.open(explorer.names[0])
+seen, show = {}, explorer.show
+explorer.show = lambda **choices: seen.update(choices) or show(**choices)
 box = explore.panel(explorer)
 controls = {c.description: c for c in box.children[0].children}
 said, result, inside = box.children[1:]
 def change(name, value, picture):
-    before, started = picture.value, time.monotonic()
+    before, started = picture and picture.value, time.monotonic()
     controls[name].value = value
     assert said.value == "", said.value
-    assert picture.value != before, name
+    assert picture is None or picture.value != before, name
     assert time.monotonic() - started < 5, name
 change("proposals", 1, result)
 change("proposals", 20, result)
 change("windows by", "mean", result)
 change("ensemble", "product", result)
-change("CRF, near", 9.0, result)
+change("CRF, near", 9.0, None)
+change("CRF, colour", 8.0, None)
+assert (seen["proposals"], seen["aggregation"], seen["rule"]) == (20, "mean", "product")
+assert (seen["kernel"].gaussian_weight, seen["kernel"].bilateral_weight) == (9.0, 8.0)
 change("layer", explorer.layers[0], inside)
 change("window", 3, inside)
 change("image", explorer.names[1], result)

@@ -154,7 +154,7 @@ MADE = [out for stage in STAGES.values() for out in outputs(stage)]
 def test_what_a_stage_needs_is_there_or_made(name):
     for path in STAGES[name]["deps"]:
         assert "${" not in path
-        assert path in MADE or (ROOT / path).exists(), path
+        assert any(f"{made}/".startswith(f"{path}/") for made in MADE) or (ROOT / path).exists(), path
     assert not any("${" in path for path in outputs(STAGES[name]))
 
 
@@ -162,7 +162,7 @@ def test_no_output_is_made_twice():
     assert len(MADE) == len(set(MADE))
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", [name for name in STAGES if name != "report"])
 def test_a_stage_runs_a_notebook_it_depends_on(name):
     """`python -m deconvnet.run NOTEBOOK OUTPUT [-p NAME VALUE]`: an edit of the notebook must run the stage again."""
     python, _, module, notebook, output, *parameters = STAGES[name]["cmd"].split()
@@ -186,5 +186,6 @@ def test_stages_name_parameters_that_exist(name):
 
 
 def test_every_notebook_is_run_by_some_stage():
-    run = {stage["cmd"].split()[3] for stage in STAGES.values()}
-    assert run == {path.stem for path in NOTEBOOKS}
+    run = {stage["cmd"].split()[3] for name, stage in STAGES.items() if name != "report"}
+    (extra,) = re.findall(r"deconvnet\.run (\w+) ", (ROOT / "ablations" / "dvc.yaml").read_text())
+    assert run | {extra, "explore"} == {path.stem for path in NOTEBOOKS}  # explore is for people

@@ -57,7 +57,11 @@ class Explorer:
         options = self.image.shape[:2], aggregation, self.settings.inference.antialias
         scores = windows.aggregate(self.scores[:proposals], self.windows[:proposals], *options).cpu().numpy()
         together = ensemble.combine(scores, self.whole, rule)
-        found = {"FCN-8s": self.whole, f"DeconvNet, {proposals} proposals": scores, f"EDeconvNet, {rule}": together}
+        found = {
+            "FCN-8s": self.whole,
+            f"DeconvNet, {aggregation} of {proposals}": scores,
+            f"EDeconvNet, {rule}": together,
+        }
         if kernel is not None:
             s = self.settings.crf
             found["EDeconvNet+CRF"] = crf.refine(self.image, together, kernel, s.steps, s.normalise)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -97,6 +98,12 @@ def grey_marks(marks: np.ndarray) -> np.ndarray:
 def heat(probability: np.ndarray) -> np.ndarray:
     """(H, W) in 0–1 in the colours of viridis, uint8 (H, W, 3)."""
     return plt.get_cmap("viridis")(probability, bytes=True)[..., :3]
+
+
+def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The objects' colours half over the photograph; background stays as it is."""
+    mixed = cv2.addWeighted(image, 0.5, colorize(labels), 0.5, 0)
+    return np.where(labels[..., None] > 0, mixed, image)
 
 
 def recall_curves(recalls: dict[str, pd.DataFrame], title: str) -> Figure:

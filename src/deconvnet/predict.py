@@ -11,11 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from deconvnet import backbone, boundaries, crf, ensemble, inference, params, paths, proposals, voc
+from deconvnet import backbone, boundaries, crf, ensemble, figures, inference, params, paths, proposals, voc
 from deconvnet.errors import UserError
 from deconvnet.folding import fold
 from deconvnet.params import Kernel
@@ -77,12 +76,6 @@ def read_photograph(path: Path) -> np.ndarray:
         raise UserError(f"{path} is not a whole picture ({error}).") from None
 
 
-def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The objects' colours half over the photograph; background stays as it is."""
-    mixed = cv2.addWeighted(image, 0.5, voc.colorize(labels), 0.5, 0)
-    return np.where(labels[..., None] > 0, mixed, image)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deconvnet.predict", description=__doc__.split("\n")[0])
     parser.add_argument("photographs", nargs="+", type=Path, metavar="photo.jpg")
@@ -98,7 +91,7 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             mask, over = (folder / f"{path.stem}_{what}.png" for what in ("mask", "overlay"))
             voc.save_mask(mask, labels)
-            Image.fromarray(overlay(image, labels)).save(over)
+            Image.fromarray(figures.overlay(image, labels)).save(over)
             share = np.bincount(labels.ravel(), minlength=21) / labels.size
             found = ", ".join(f"{voc.CLASSES[k]} {share[k]:.0%}" for k in np.argsort(-share) if k and share[k])
             print(f"{path}: {found or 'background only'} -> {mask.name}, {over.name}")

@@ -77,6 +77,7 @@ FIGURE_LIST = [
            "smallest, in the images of val with the most objects.", "windows"),
     Figure("figure7", "Figure 7, results", "Images of val by the mean IoU of single images: (a) DeconvNet furthest "
            "above FCN-8s, (b) furthest below, (c) the ensemble furthest above both.", "figures"),
+    Figure("overlays", "Overlays", "The first images of val, with the labels half over them.", "figures"),
     Figure("per_class", "IoU of each class", "The five methods, class by class.", "evaluate"),
 ]  # fmt: skip
 
@@ -158,6 +159,13 @@ def templates() -> jinja2.Environment:
     return jinja2.Environment(loader=loader, autoescape=jinja2.select_autoescape(["html.j2"]), trim_blocks=True)
 
 
+def scrolling(body: str) -> str:
+    """Each table in a box of its own that scrolls, by the keyboard too: it may be wider than the screen."""
+    first, *tables = body.split("<table")
+    box = '<div class="scroll" tabindex="0" role="region" aria-label="table {}"><table'
+    return first + "".join(box.format(i + 1) + t.replace("</table>", "</table></div>") for i, t in enumerate(tables))
+
+
 def notebook_pages(page: jinja2.Template, shared: dict) -> list[tuple[str, str]]:
     """A page for each executed notebook; returns (file, title) pairs."""
     exporter, pages = HTMLExporter(template_name="basic"), []
@@ -165,12 +173,9 @@ def notebook_pages(page: jinja2.Template, shared: dict) -> list[tuple[str, str]]
     for name, source in tqdm(NOTEBOOKS.items(), desc="notebooks", unit="page", mininterval=1):
         notebook = nbformat.read(REPORTS / "notebooks" / f"{name}.ipynb", as_version=4)
         body, _ = exporter.from_notebook_node(notebook)
-        # A table may be wider than the screen: it scrolls by itself, by the keyboard too.
-        body = body.replace("<table", '<div class="scroll" tabindex="0" role="region" aria-label="table"><table')
-        body = body.replace("</table>", "</table></div>")
         heading = next(c.source for c in notebook.cells if c.cell_type == "markdown").split("\n")[0].lstrip("# ")
         title = heading if name == source else f"{heading} ({name.removeprefix(source).strip('_')})"
-        text = page.render(shared, title=title, up="../", source=source, body=body)
+        text = page.render(shared, title=title, up="../", source=source, body=scrolling(body))
         (SITE / "notebooks" / f"{name}.html").write_text(text)
         pages.append((name, title))
     return pages

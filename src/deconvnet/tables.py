@@ -159,12 +159,15 @@ def write_confusion(counted: dict, methods: dict[str, str], folder: Path) -> Non
         names.to_csv(folder / f"{method}.csv", index=False)
 
 
-def for_readme(page: str, readme: str) -> str:
-    """The README with the results of `page` (table1.md) between its two marks, so that no number is typed by hand."""
-    begin, end = "<!-- results -->\n", "<!-- /results -->"
-    head, rest = readme.split(begin)
-    results = page.split("# Results\n\n")[1].split("## Table 1")[0].strip()
-    return f"{head}{begin}\n{results}\n\n{end}{rest.split(end)[1]}"
+def for_readme(folder: Path, readme: str) -> str:
+    """The README with the results and claims of the tables in `folder` between its marks: no number typed by hand."""
+    results = (folder / "table1.md").read_text().split("# Results\n\n")[1].split("## Table 1")[0].strip()
+    claims = (folder / "claims.md").read_text().split("\n\n", 2)[2].strip()
+    for name, text in (("results", results), ("claims", claims)):
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        head, rest = readme.split(begin)
+        readme = f"{head}{begin}\n{text}\n\n{end}{rest.split(end)[1]}"
+    return readme
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -173,4 +176,4 @@ def markdown(table: pd.DataFrame) -> str:
 
 if __name__ == "__main__":  # after a run that is to be committed: python -m deconvnet.tables
     readme = paths.ROOT / "README.md"
-    readme.write_text(for_readme((paths.TABLES / "table1.md").read_text(), readme.read_text()))
+    readme.write_text(for_readme(paths.TABLES, readme.read_text()))

@@ -38,6 +38,13 @@ def test_unary_is_minus_the_logarithm():
     np.testing.assert_allclose(crf.unary(probabilities), -np.log([[0.5, 0.2], [0.5, 0.8]]), rtol=1e-6)
 
 
+def test_the_order_in_memory_does_not_matter():
+    probabilities = confident(np.arange(12 * 16).reshape(12, 16) % 3)
+    other = np.asfortranarray(probabilities)
+    assert not other.flags.c_contiguous
+    np.testing.assert_array_equal(*(crf.refine(FLAT, p, kernel(), 2, True) for p in (probabilities, other)))
+
+
 @pytest.mark.parametrize("normalise", [False, True])
 def test_refined_probabilities_are_probabilities(normalise):
     rng = np.random.default_rng(0)

@@ -18,7 +18,7 @@ SMALLEST = 1e-8  # a class that the network rules out stays possible: -log 0 is 
 
 def unary(probabilities: np.ndarray) -> np.ndarray:
     """(21, H, W) probabilities → (21, H·W) finite energies -log p."""
-    return unary_from_softmax(np.asarray(probabilities, np.float32), clip=SMALLEST)
+    return unary_from_softmax(np.ascontiguousarray(probabilities, np.float32), clip=SMALLEST)
 
 
 def refine(image: np.ndarray, probabilities: np.ndarray, kernel: Kernel, steps: int, normalise: bool) -> np.ndarray:

@@ -40,8 +40,7 @@ def test_unary_is_minus_the_logarithm():
 
 def test_the_order_in_memory_does_not_matter():
     probabilities = confident(np.arange(12 * 16).reshape(12, 16) % 3)
-    other = np.asfortranarray(probabilities)
-    assert not other.flags.c_contiguous
+    other = np.moveaxis(np.moveaxis(probabilities, 0, -1).copy(), -1, 0)  # as a softmax over the last axis leaves them
     np.testing.assert_array_equal(*(crf.refine(FLAT, p, kernel(), 2, True) for p in (probabilities, other)))
 
 

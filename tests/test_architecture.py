@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from deconvnet import DeconvNet, architecture, calibration, figures, selection
 from deconvnet.voc import VOID
@@ -50,6 +51,18 @@ def drawn(make, path) -> str:
 def test_figures_are_the_same_bytes_when_drawn_again(layers, tmp_path):
     for make in (lambda: architecture.figure2(layers.reset_index()), architecture.figure3):
         assert drawn(make, tmp_path / "a.png") == drawn(make, tmp_path / "b.png")
+
+
+def lines_of_ink(path) -> int:
+    """The number of horizontal bands of a picture that are not white."""
+    inked = (np.asarray(Image.open(path).convert("L")) < 200).any(axis=1)
+    return int(inked[0]) + np.count_nonzero(inked[1:] & ~inked[:-1])
+
+
+def test_the_caption_stands_below_the_legend(layers, tmp_path):
+    for name, caption in [("without", ""), ("with", "m")]:
+        figures.save(architecture.figure2(layers.reset_index()), tmp_path / f"{name}.png", caption)
+    assert lines_of_ink(tmp_path / "with.png") == lines_of_ink(tmp_path / "without.png") + 1
 
 
 def test_figure2_has_a_slab_for_each_layer(layers):

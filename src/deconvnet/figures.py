@@ -18,8 +18,11 @@ def save(figure: Figure, path: Path, caption: str = "") -> None:
     """Writes a PNG; `caption` (data set, split, seeds, content id) goes below the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if caption:
-        figure.draw_without_rendering()  # the layout is known after a first drawing
-        lowest = figure.get_tightbbox().y0 - 0.06  # inches; legends may end below the figure's edge
+        figure.draw_without_rendering()
+        lowest = figure.get_tightbbox().y0 - 0.06  # inches
+        figure.set_layout_engine("none")  # the layout stands; the canvas grows by the caption, and legends must stay
+        for legend in figure.legends:
+            legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
         figure.text(0.5, lowest / figure.get_figheight(), caption, fontsize=6, color="0.35", ha="center", va="top")
     figure.savefig(path, dpi=110, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.08)
 

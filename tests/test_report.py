@@ -173,13 +173,15 @@ def test_the_page_is_sound(opened, site):
     assert opened.locator("h1").inner_text().startswith("Learning Deconvolution Network")
     assert opened.locator("main img").count() == len(report.FIGURE_LIST)
     assert opened.locator("#machine dt").all_inner_texts()[:4] == ["commit", "content id", "device", "dirty"]
+    assert opened.locator("#machine dd").nth(3).inner_text() == "none"
+    assert re.search(r"claims [\d.]+, crf [\d.]+", opened.locator("#machine").inner_text())
     is_sound(opened)
 
 
-@pytest.mark.parametrize("name", ["claims", "train_stage2"])
+@pytest.mark.parametrize("name", report.NOTEBOOKS)
 def test_notebook_pages_are_sound(opened, site, name):
     opened.goto((site / "notebooks" / f"{name}.html").as_uri())
-    assert opened.locator("article img").count() >= 1
+    assert opened.locator("article img, article table").count() >= 1
     is_sound(opened)
 
 

@@ -83,7 +83,9 @@ function provenance(facts) {
   for (const [name, value] of Object.entries(facts || { commit: "unknown: the pipeline has not written it yet" })) {
     const [term, text] = [document.createElement("dt"), document.createElement("dd")];
     term.textContent = name.replaceAll("_", " ");
-    text.textContent = typeof value === "string" ? value : JSON.stringify(value);
+    const several = typeof value === "object" && value !== null;
+    const parts = Array.isArray(value) ? value : Object.entries(value ?? {}).map(([key, v]) => `${key} ${v}`);
+    text.textContent = several ? parts.join(", ") || "none" : value;
     list.append(term, text);
   }
 }

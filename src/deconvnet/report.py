@@ -162,7 +162,7 @@ def templates() -> jinja2.Environment:
 
 def scrolling(body: str) -> str:
     """Each table in a box of its own that scrolls, by the keyboard too: it may be wider than the screen."""
-    body = re.sub(r"<th([^>]*)>(?:&nbsp;)?</th>", r"<td\1></td>", body)  # pandas' empty corners head nothing
+    body = re.sub(r"<th([^>]*)>(?:&nbsp;|\s)*</th>", r"<td\1></td>", body)  # pandas' empty corners head nothing
     first, *tables = body.split("<table")
     box = '<div class="scroll" tabindex="0" role="region" aria-label="table {}"><table'
     return first + "".join(box.format(i + 1) + t.replace("</table>", "</table></div>") for i, t in enumerate(tables))

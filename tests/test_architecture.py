@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deconvnet import DeconvNet, architecture, calibration, figures, selection
+from deconvnet import DeconvNet, architecture, calibration, figures, plots, selection
 from deconvnet.voc import VOID
 
 
@@ -94,6 +94,15 @@ def test_reliability_by_hand():
     assert table["confidence"][8:].tolist() == pytest.approx([0.85, 0.95])
     assert table["accuracy"][8:].tolist() == [0.5, 1.0]
     assert calibration.calibration_error(table) == pytest.approx((2 * 0.35 + 0.05) / 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_a_labelled_pixel_there_is_no_error_and_a_figure(tmp_path):
+    table = calibration.reliability([(np.full((21, 2, 2), 1 / 21), np.full((2, 2), VOID))])
+    assert np.isnan(calibration.calibration_error(table))
+    figure = plots.reliability({"FCN-8s": table}, {"FCN-8s": float("nan")})
+    assert [text.get_text() for text in figure.axes[0].get_legend().texts] == ["FCN-8s, no pixel to compare"]
+    figures.save(figure, tmp_path / "empty.png", "a caption")
 
 
 def test_what_says_what_it_means_has_no_error():

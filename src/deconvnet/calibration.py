@@ -35,6 +35,6 @@ def of_method(method: str, names: list[str], rule: str) -> pd.DataFrame:
 
 
 def calibration_error(table: pd.DataFrame) -> float:
-    """The mean distance of confidence and accuracy over all pixels (expected calibration error)."""
+    """The mean distance of confidence and accuracy over all pixels (expected calibration error); NaN without pixels."""
     gap = (table["confidence"] - table["accuracy"]).abs().fillna(0)
-    return float((gap * table["pixels"]).sum() / table["pixels"].sum())
+    return float((gap * table["pixels"]).sum()) / (table["pixels"].sum() or float("nan"))

@@ -100,11 +100,14 @@ def reliability(tables: dict[str, pd.DataFrame], errors: dict[str, float]) -> Fi
     )
     axis.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
     for number, (title, table) in enumerate(tables.items()):
+        total = table["pixels"].sum()
+        told = f"error {100 * errors[title]:.1f} %" if total else "no pixel to compare"
         axis.plot(table["confidence"], table["accuracy"], "osd^v"[number] + "-", ms=4, color=LINES[number],
-                  label=f"{title}, error {100 * errors[title]:.1f} %")  # fmt: skip
+                  label=f"{title}, {told}")  # fmt: skip
         middle = (np.arange(len(table)) + 0.5) / len(table)
-        below.plot(middle, table["pixels"] / table["pixels"].sum(), drawstyle="steps-mid", color=LINES[number])
+        below.plot(middle, table["pixels"] / max(total, 1), drawstyle="steps-mid", color=LINES[number])
     axis.set(ylabel="accuracy", ylim=(0, 1))
     axis.legend(fontsize=8, frameon=False)
+    below.set_ylim(1e-5, 1.5)
     below.set(xlabel="probability of the class that wins", ylabel="share of pixels", yscale="log")
     return figure

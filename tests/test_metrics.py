@@ -4,8 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+from hypothesis.strategies import sampled_from
 
 from deconvnet import maps, metrics, params, voc
+from deconvnet.errors import UserError
 from deconvnet.voc import VOID
 
 TRUTH = np.array([[0, 0, 1, 1], [0, VOID, 1, 2], [2, 2, VOID, 2]], np.uint8)
@@ -64,6 +68,38 @@ def test_agrees_with_torchmetrics(classes, present):
         mean.update(*pair)
     assert (matrix == theirs.compute().numpy()).all()
     assert metrics.mean_iou(matrix) == pytest.approx(mean.compute().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("truth", [[VOID, VOID], [VOID, 0], [20, 20], [0, 1]])
+@pytest.mark.parametrize("guess", [[0, 0], [20, 20], [1, 0]])
+def test_agrees_with_torchmetrics_where_little_is_left(truth, guess):
+    from torchmetrics.classification import MulticlassConfusionMatrix
+
+    theirs = MulticlassConfusionMatrix(21, ignore_index=VOID)
+    theirs.update(torch.tensor([guess]), torch.tensor([truth]))
+    matrix = metrics.confusion(np.array([truth], np.uint8), np.array([guess], np.uint8))
+    assert (matrix == theirs.compute().numpy()).all()
+
+
+def masks(classes: list[int]):
+    return arrays(np.uint8, (3, 5), elements=sampled_from(classes))
+
+
+@given(truth=masks([0, 1, 20, VOID]), guess=masks([0, 1, 20]), other=masks([0, 1, 20]))
+def test_void_never_counts(truth, guess, other):
+    void = truth == VOID
+    matrix = metrics.confusion(truth, guess)
+    assert matrix.sum() == (~void).sum()
+    assert (matrix == metrics.confusion(truth, np.where(void, other, guess))).all()
+    blind = np.full_like(truth, VOID)
+    assert (matrix + metrics.confusion(blind, other) == matrix).all()
+
+
+@given(truth=masks([0, 1, VOID]), guess=masks([0, 1, 2]), cut=sampled_from([1, 2, 3, 4]))
+def test_batches_add_up(truth, guess, cut):
+    parts = [metrics.confusion(truth[:, a:b], guess[:, a:b]) for a, b in ((0, cut), (cut, 5))]
+    assert (sum(parts) == metrics.confusion(truth, guess)).all()
+    assert (sum(parts[::-1]) == metrics.confusion(truth[::-1], guess[::-1])).all()
 
 
 def test_one_matrix_over_the_set_is_no_mean_of_images():
@@ -155,3 +191,11 @@ def test_the_order_of_images_does_not_matter(judged):
     forward, backward = metrics.confusion_of("net", ["a", "b"]), metrics.confusion_of("net", ["b", "a"])
     assert (forward == backward).all()
     assert forward.sum() == 64 - 8
+
+
+def test_other_images_than_the_lists_are_refused(judged):
+    metrics.require_ids("net", ["a"], ["b", "c"])
+    with pytest.raises(UserError, match=r"lacks 2 image\(s\): c, d"):
+        metrics.require_ids("net", ["a", "c", "d"], ["b"])
+    with pytest.raises(UserError, match=r"has, unlisted, 1 image\(s\): b"):
+        metrics.require_ids("net", ["a"], [])

@@ -1,6 +1,7 @@
 """Both networks against the paper's table 2, hand-worked unpooling, and positions that must not shift."""
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -303,13 +304,37 @@ def test_other_blocks_take_no_vgg16_weights():
 
 
 @pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("invalid hash value")])
-def test_vgg16_that_cannot_be_had_is_explained(monkeypatch, error):
-    def fail(**wanted):
+def test_vgg16_that_cannot_be_had_is_explained(monkeypatch, tmp_path, error):
+    def fail(*anything, **wanted):
         raise error
 
-    monkeypatch.setattr(backbone, "vgg16", fail)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UserError, match=rf"https://.*{error}.*vgg16-397923af.pth exists, delete it"):
         backbone.download_vgg16()
+
+
+class Trap:
+    """What a pickle that is loaded carelessly does."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_vgg16_comes_from_its_file_and_nothing_in_it_is_executed(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(backbone, "vgg16", lambda: nn.Linear(2, 1))  # 528 MB would be slow
+    torch.save({"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}, path)
+    assert backbone.download_vgg16().weight.tolist() == [[1.0, 2.0]]
+    torch.save({"weight": Trap(tmp_path / "executed")}, path)
+    with pytest.raises(UserError, match="delete it"):
+        backbone.download_vgg16()
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize("source", ["backbone", "caffe"])

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
 from deconvnet import caffe, machine
 from deconvnet.errors import UserError
 from deconvnet.fcn import FCN8s
+from deconvnet.files import write_whole
 from deconvnet.network import VGG16, DeconvNet, Encoder
 from deconvnet.params import Params, Weights
 from deconvnet.paths import MODELS
@@ -79,7 +81,9 @@ def download_vgg16() -> nn.Module:
     wanted = VGG16_Weights.IMAGENET1K_V1
     path = Path(torch.hub.get_dir()) / "checkpoints" / wanted.url.rsplit("/", 1)[1]
     try:
-        return vgg16(weights=wanted, check_hash=True)
+        net = vgg16()
+        net.load_state_dict(wanted.get_state_dict(check_hash=True, weights_only=True))  # nothing in it is executed
+        return net
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, a wrong hash, a half file
         raise UserError(
             f"VGG-16's weights could not be had from {wanted.url} ({error}). If {path} exists, delete it; then run it "
@@ -114,9 +118,8 @@ def start(net: nn.Module, weights: Weights) -> nn.Module:
 
 
 def save(module: nn.Module, name: str, folder: Path = MODELS) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
-    save_file({key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}, path)
+    write_whole(path, serialise({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}))
     return path
 
 

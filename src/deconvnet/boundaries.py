@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from deconvnet import boxes, machine, maps, voc
+from deconvnet import boxes, checkpoints, machine, maps, voc
 from deconvnet.examples import Batches, Images
+from deconvnet.files import digest, stamps
 from deconvnet.params import Boundaries
 from deconvnet.voc import VOID
 
@@ -104,7 +105,7 @@ def boundary_batches(images: Images, names: list[str], settings: Boundaries) -> 
             image, marks = image[:, ::-1], marks[:, ::-1]
         return np.ascontiguousarray(image), np.ascontiguousarray(marks)
 
-    return Batches(pd.DataFrame({"image": names}), settings.batch, settings.updates, settings.seed, make)
+    return Batches(pd.DataFrame({"image": names}), settings.batch, settings.updates, settings.seed, make, images)
 
 
 def shrink_marks(marks: np.ndarray, side: int) -> np.ndarray:
@@ -131,6 +132,16 @@ def probability(net: BoundaryNet, image: np.ndarray, scales: list[float]) -> np.
 
 
 def find_boundaries(net: BoundaryNet, folder: Path, names: list[str], scales: list[float]) -> None:
-    """The map of contours of every image, written for Edge Boxes."""
+    """The map of contours of every image, written for Edge Boxes; those of a killed run are kept."""
+
+    def made_from() -> dict[str, str]:
+        return {
+            "scales": digest(scales),
+            "weights": digest(*net.state_dict().values()),
+            "images": digest(stamps(voc.image_path(folder, name) for name in names)),
+        }
+
+    checkpoints.claim("Contours", made_from, {maps.boundaries_path(name).parent for name in names})
     for name in tqdm(names, desc="boundaries", unit="image", mininterval=1):
-        maps.save_boundaries(name, probability(net, voc.read_image(folder, name), scales))
+        if not maps.boundaries_path(name).is_file():
+            maps.save_boundaries(name, probability(net, voc.read_image(folder, name), scales))

@@ -8,7 +8,8 @@ from joblib import Parallel, delayed
 from pydensecrf.utils import unary_from_softmax
 from tqdm import tqdm
 
-from deconvnet import ensemble, machine, maps, voc
+from deconvnet import checkpoints, ensemble, machine, maps, voc
+from deconvnet.files import digest, stamps
 from deconvnet.metrics import confusion, mean_iou
 from deconvnet.params import Crf, Kernel
 from deconvnet.paths import VOC
@@ -66,6 +67,17 @@ def compare(method: str, names: list[str], settings: Crf, rule: str) -> list[flo
 
 
 def predict_all(method: str, names: list[str], kernel: Kernel, settings: Crf, rule: str) -> None:
-    """The label maps of `method` after the CRF, kept as <method>_crf."""
-    for name, probabilities in zip(names, refined(method, names, kernel, settings, rule), strict=True):
-        maps.save_prediction(f"{method}_crf", name, probabilities)
+    """The label maps of `method` after the CRF, kept as <method>_crf; those of a killed run are kept."""
+    after, sources = f"{method}_crf", ("deconvnet", "fcn8s") if method == "edeconvnet" else (method,)
+
+    def made_from() -> dict[str, str]:
+        return {
+            "settings": digest(kernel.model_dump(), settings.steps, settings.normalise, rule),
+            "images": digest(stamps(voc.image_path(VOC, name) for name in names)),
+            "scores": digest(stamps(maps.scores_path(source, name) for source in sources for name in names)),
+        }
+
+    checkpoints.claim(f"CRF of {method}", made_from, {maps.prediction_path(after, name).parent for name in names})
+    left = [name for name in names if not maps.prediction_path(after, name).is_file()]
+    for name, probabilities in zip(left, refined(method, left, kernel, settings, rule), strict=True):
+        maps.save_prediction(after, name, probabilities)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from deconvnet import boxes, voc
 from deconvnet.errors import UserError
+from deconvnet.files import digest
 from deconvnet.params import Backbone, Crops, Fcn, Params
 from deconvnet.paths import OBJECTS
 from deconvnet.proposals import load_proposals, overlaps
@@ -32,6 +33,10 @@ class Images:
         read = [voc.read_image, *([voc.read_labels, voc.read_instances] if masks else [])]
         progress = tqdm(names, desc="reading images", unit="image", mininterval=1)
         self.stored = {name: tuple(reader(folder, name) for reader in read) for name in progress}
+
+    def made_from(self) -> str:
+        """A hash over all pixels, masks and ids."""
+        return digest(*(part for name, arrays in self.stored.items() for part in (name, *arrays)))
 
     def __getitem__(self, name: str) -> tuple[np.ndarray, ...]:
         return self.stored[name]
@@ -94,8 +99,10 @@ class Batches(Dataset):
     Examples are drawn with replacement, by the column `weight` of the table if it has one.
     """
 
-    def __init__(self, table: pd.DataFrame, batch: int, steps: int, seed: int, make: Callable):
-        self.table, self.batch, self.steps, self.seed, self.make = table, batch, steps, seed, make
+    def __init__(
+        self, table: pd.DataFrame, batch: int, steps: int, seed: int, make: Callable, images: Images | None = None
+    ):
+        self.table, self.batch, self.steps, self.seed, self.make, self.images = table, batch, steps, seed, make, images
         self.weights = table["weight"] / table["weight"].sum() if "weight" in table else None
 
     def like(self, steps: int, batch: int) -> "Batches":
@@ -103,6 +110,11 @@ class Batches(Dataset):
         other = copy.copy(self)
         other.steps, other.batch, other.seed = steps, batch, self.seed + 1000
         return other
+
+    def made_from(self) -> str:
+        """A hash over what the batches depend on, beside the code and the settings."""
+        images = self.images.made_from() if self.images else None
+        return digest(self.table, self.batch, self.steps, self.seed, images)
 
     def __len__(self) -> int:
         return self.steps
@@ -153,7 +165,7 @@ def crop_batches(images: Images, table: pd.DataFrame, settings: Crops | Backbone
             return (recoloured(image, rng) if settings.recolour else image), row.label
         return image, cut
 
-    return Batches(table, settings.batch, settings.updates, settings.seed, make)
+    return Batches(table, settings.batch, settings.updates, settings.seed, make, images)
 
 
 def image_batches(images: Images, names: list[str], settings: Fcn, stride: int) -> Batches:
@@ -168,4 +180,4 @@ def image_batches(images: Images, names: list[str], settings: Fcn, stride: int) 
         box = np.array([0, 0, width, height])
         return boxes.crop(image, box, 0), boxes.crop(labels, box, VOID)
 
-    return Batches(pd.DataFrame({"image": names}), settings.batch, settings.updates, settings.seed, make)
+    return Batches(pd.DataFrame({"image": names}), settings.batch, settings.updates, settings.seed, make, images)

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from deconvnet import boxes, machine, maps, voc
+from deconvnet import boxes, checkpoints, machine, maps, voc
+from deconvnet.files import digest, stamps
 from deconvnet.params import Inference
 from deconvnet.paths import VOC
 
@@ -60,8 +61,21 @@ def score_image(net: nn.Module, image: np.ndarray, canvas: int | None = None) ->
 def score_all(
     model: str, net: nn.Module, names: list[str], proposals: dict[str, np.ndarray], settings: Inference
 ) -> None:
-    """Score map and label map of every image by `model`, deconvnet or fcn8s."""
+    """Score map and label map of every image by `model`, deconvnet or fcn8s; those of a killed run are kept."""
+
+    def made_from() -> dict[str, str]:
+        return {
+            "settings": digest(settings.model_dump(mode="json")),
+            "weights": digest(*net.state_dict().values()),
+            "images": digest(stamps(voc.image_path(VOC, name) for name in names)),
+            "proposals": digest(*(proposals[name] for name in names)) if model == "deconvnet" else "",
+        }
+
+    outputs = {path(model, name).parent for path in (maps.scores_path, maps.prediction_path) for name in names}
+    checkpoints.claim(f"Scores of {model}", made_from, outputs)
     for name in tqdm(names, desc=model, unit="image", mininterval=1):
+        if maps.prediction_path(model, name).is_file():
+            continue
         image = voc.read_image(VOC, name)
         if model == "deconvnet":
             windows = choose_windows(proposals[name], image.shape[:2], settings)

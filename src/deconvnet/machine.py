@@ -4,10 +4,14 @@ DECONVNET_DEVICE     cpu | cuda           (default: cuda where there is one)
 DECONVNET_PRECISION  32-true | bf16-mixed (default: 32-true, so that results stay comparable)
 DECONVNET_CORES      worker processes of the CPU stages (default: all cores)
 DECONVNET_WORKERS    processes that prepare training batches (default: 0 on a CPU, else cores - 1)
+DECONVNET_THREADS    threads of the arithmetic (default: the cores; another number may change last digits)
+DECONVNET_CHECKPOINT seconds between two checkpoints of a training (default: 60; 0: after each update)
 """
 
 import os
 from typing import TYPE_CHECKING
+
+import psutil
 
 from deconvnet.errors import UserError
 
@@ -43,3 +47,12 @@ def cores() -> int:
 
 def workers() -> int:
     return number("DECONVNET_WORKERS", 0 if device().type == "cpu" else cores() - 1)
+
+
+def threads() -> int:
+    usable = len(os.sched_getaffinity(0))
+    return max(number("DECONVNET_THREADS", min(psutil.cpu_count(logical=False) or usable, usable)), 1)
+
+
+def checkpoint_seconds() -> int:
+    return number("DECONVNET_CHECKPOINT", 60)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from deconvnet import maps, voc
+from deconvnet.errors import UserError
 from deconvnet.params import Evaluation
 from deconvnet.paths import VOC
 from deconvnet.voc import CLASSES, VOID
@@ -51,6 +52,16 @@ def size_bin(objects: pd.DataFrame, small: float, medium: float) -> pd.Series:
     box = (objects["x2"] - objects["x1"]) * (objects["y2"] - objects["y1"])
     relative = np.sqrt(box / (objects["width"] * objects["height"]))
     return pd.cut(relative, [0, small, medium, np.inf], right=False, labels=SIZES)
+
+
+def require_ids(method: str, names: list[str], others: list[str]) -> None:
+    """Raises UserError unless there is a prediction of each of `names`, and of nothing else but some of `others`."""
+    folder = maps.prediction_path(method, "any").parent
+    found = {path.stem for path in folder.glob("*.png")}
+    for what, ids in (("lacks", {*names} - found), ("has, unlisted,", found - {*names, *others})):
+        if ids:
+            shown = ", ".join(sorted(ids)[:5]) + (", …" if len(ids) > 5 else "")
+            raise UserError(f"{folder} {what} {len(ids)} image(s): {shown}. Delete it, and run make repro again.")
 
 
 def confusion_of(method: str, names: list[str]) -> np.ndarray:

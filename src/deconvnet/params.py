@@ -222,7 +222,7 @@ def read_yaml(path: Path) -> dict:
         settings = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # PyYAML raises a dozen kinds: an impossible date is a ValueError, deep nesting another
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise UserError(f"{path} must hold one mapping of sections, not {type(settings).__name__}.")

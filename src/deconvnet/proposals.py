@@ -6,6 +6,7 @@ the image gradient. Each gives thin lines with their orientation, from which Edg
 
 import gzip
 import hashlib
+import io
 import zlib
 from functools import cache
 from http.client import HTTPException
@@ -19,11 +20,13 @@ from joblib import Parallel, delayed
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
-from deconvnet import machine, maps, voc
+from deconvnet import checkpoints, machine, maps, voc
 from deconvnet.errors import UserError
+from deconvnet.files import digest, stamps, write_whole
 from deconvnet.params import Proposals
 from deconvnet.paths import PROPOSALS
 
+UNPACKED = 2**31  # bytes; no forest is as large
 SOURCES = {"learned": "learned boundaries", "forest": "structured forest", "gradient": "gradient edges"}
 Edges = tuple[np.ndarray, np.ndarray]  # float32 (H, W): strength in 0–1, thinned to lines; direction across in 0–π
 
@@ -120,9 +123,12 @@ def fetch_forest(settings: Proposals, folder: Path) -> Path:
 
 def _whole(path: Path) -> str:
     """The SHA-256 of a gzip file. Raises OSError, EOFError or zlib.error if it does not unpack to its end."""
+    unpacked = 0
     with gzip.open(path) as packed:
-        while packed.read(2**20):
-            pass
+        while part := packed.read(2**20):
+            unpacked += len(part)
+            if unpacked > UNPACKED:
+                raise OSError(f"it unpacks to more than {UNPACKED >> 20} MiB")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -133,12 +139,29 @@ def image_edges(image: np.ndarray, source: str, settings: Proposals) -> Edges:
 
 
 def propose(folder: Path, names: list[str], settings: Proposals, source: str) -> dict[str, np.ndarray]:
-    """Proposals of every image, over all cores."""
+    """Proposals of every image, over all cores; those that a killed run has found are kept."""
+    read = [maps.boundaries_path(n) if source == "learned" else voc.image_path(folder, n) for n in names]
+
+    def made_from() -> dict[str, str]:
+        return {"settings": digest(settings.model_dump(mode="json"), source), "images": digest(stamps(read))}
+
+    place = checkpoints.claim("Edge Boxes", made_from)
 
     def one(name: str) -> np.ndarray:
-        if source == "learned":
-            return edge_boxes(ridge_edges(maps.read_boundaries(name)), settings)
-        return edge_boxes(image_edges(voc.read_image(folder, name), source, settings), settings)
+        kept = place / f"{name}.npy" if place else None
+        if kept and kept.is_file():
+            return np.load(kept, allow_pickle=False)
+        edges = (
+            ridge_edges(maps.read_boundaries(name))
+            if source == "learned"
+            else image_edges(voc.read_image(folder, name), source, settings)
+        )
+        found = edge_boxes(edges, settings)
+        if kept:
+            content = io.BytesIO()
+            np.save(content, found)
+            write_whole(kept, content.getvalue())
+        return found
 
     jobs = Parallel(n_jobs=machine.cores(), return_as="generator")(delayed(one)(name) for name in names)
     return dict(zip(names, tqdm(jobs, total=len(names), desc=f"boxes of {SOURCES[source]}", unit="image"), strict=True))

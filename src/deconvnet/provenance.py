@@ -9,12 +9,15 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
+from deconvnet import machine
+from deconvnet.files import digest, write_whole
 from deconvnet.params import Params
 from deconvnet.paths import ROOT
 
@@ -42,6 +45,31 @@ def content_id(root: Path = ROOT) -> str:
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def content_ids(root: Path = ROOT) -> dict[str, str]:
+    """Each report → 12 hexadecimal digits over the code, parameters and data of the stages behind it, its own included.
+
+    Unlike `content_id`, which a stage asks for while it runs, this is known when DVC has finished.
+    """
+    stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
+    maker = {out["path"]: name for name, stage in stages.items() for out in stage["outs"]}
+
+    def makers(path: str) -> set[str]:
+        """The stage that made a path, or those that made what lies in it."""
+        return {name for out, name in maker.items() if f"{path}/".startswith(f"{out}/") or out.startswith(f"{path}/")}
+
+    def behind(name: str) -> set[str]:
+        before = set().union(*(makers(dep["path"]) for dep in stages[name]["deps"])) - {name}
+        return {name}.union(*map(behind, before))
+
+    def own(name: str) -> list:
+        stage = stages[name]
+        return [name, {d["path"]: d["md5"] for d in stage["deps"] if not makers(d["path"])}, stage.get("params", {})]
+
+    ids = {name: digest(*map(own, sorted(behind(name))))[:12] for name in stages}
+    in_git = {path for path in maker if re.match(r"reports/(?!notebooks/|site/)", path)}
+    return {path: ids[maker[path]] for path in sorted(in_git)}
+
+
 def experiment_id(settings: Params) -> str:
     """8 hexadecimal digits over every setting but the seeds of training: what runs must share to be compared."""
 
@@ -65,8 +93,7 @@ def write_json(path, content) -> None:
             return round(value, 5) if math.isfinite(value) else None
         return value
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rounded(content), indent=2, sort_keys=True) + "\n")
+    write_whole(path, (json.dumps(rounded(content), indent=2, sort_keys=True) + "\n").encode())
 
 
 def record_seconds(stage: str, seconds: float, root: Path = ROOT) -> None:
@@ -77,7 +104,10 @@ def record_seconds(stage: str, seconds: float, root: Path = ROOT) -> None:
 
 
 def record(root: Path) -> None:
-    """reports/provenance.json of a finished run, which git does not keep, and the same for its page."""
+    """What only a finished run can say: reports/contents.json, which content each report is of; and
+    reports/provenance.json, which git does not keep, with the same for its page.
+    """
+    write_json(root / "reports" / "contents.json", content_ids(root))
     path = root / "reports" / "provenance.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     dirty = printed("git", "status", "--porcelain", "--", *SOURCES)
@@ -86,6 +116,7 @@ def record(root: Path) -> None:
         "commit": printed("git", "rev-parse", "HEAD") or None,
         "dirty": [line[3:] for line in dirty.split("\n") if line],
         "device": device(),
+        "threads": machine.threads(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
     write_json(path, known)

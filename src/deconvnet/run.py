@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from deconvnet import checkpoints, machine
 from deconvnet.paths import ROOT
 from deconvnet.provenance import record_seconds
 
@@ -29,7 +31,9 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**25),  # glibc's upper limit
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a debugger's warning that no reader needs
+    "OMP_NUM_THREADS": str(machine.threads()),
 }
+NO_ROOM = ("OSError", "PermissionError")  # as the kernel names them
 VOLATILE = ("papermill", "execution", "widgets", "language_info")  # times, versions and paths of the machine
 
 
@@ -87,18 +91,25 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
     """Raises PapermillExecutionError if a cell fails; the copy as far as it came is then *.failed.ipynb."""
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_suffix(".failed.ipynb")
-    executed = papermill.execute_notebook(
-        notebook,
-        partial,
-        parameters,
-        cwd=ROOT,
-        kernel_name="python3",
-        progress_bar=False,
-        stderr_file=sys.stderr,
-        config=Config(KernelManager={"transport": "ipc"}),  # a kernel on TCP warns, and could be listened to
-    )
+    with tempfile.TemporaryDirectory() as sockets:  # of this kernel alone: neither TCP, which anyone could listen to,
+        kernel = {"transport": "ipc", "ip": f"{sockets}/kernel"}  # nor files in the project, where two kernels collide
+        executed = papermill.execute_notebook(
+            notebook,
+            partial,
+            parameters,
+            cwd=ROOT,
+            kernel_name="python3",
+            progress_bar=False,
+            stderr_file=sys.stderr,
+            config=Config(KernelManager=kernel),
+        )
     nbformat.write(stable(executed), output)
     partial.unlink()
+
+
+def no_room(name: str, error) -> str:
+    kept = "What was done before is kept: make room there, or make it writable, and run the same command again."
+    return f"\n{name}: {error}. {kept}\n"
 
 
 def main() -> None:
@@ -122,7 +133,12 @@ def main() -> None:
     except PapermillExecutionError as error:
         if error.ename == "UserError":
             sys.exit(f"\n{arguments.name}: {error.evalue}\n")
+        if error.ename in NO_ROOM:
+            sys.exit(no_room(arguments.name, error.evalue))
         sys.exit(f"\n{error}\nThe notebook as far as it came: {arguments.output.with_suffix('.failed.ipynb')}\n")
+    except OSError as error:
+        sys.exit(no_room(arguments.name, error))
+    checkpoints.clear()
     record_seconds(arguments.output.stem, time.monotonic() - started)
 
 

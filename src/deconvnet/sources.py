@@ -14,9 +14,11 @@ import pandas as pd
 from scipy.io import loadmat
 from tqdm import tqdm
 
-from deconvnet import icons, paths, voc
+from deconvnet import fetch, icons, paths, voc
 from deconvnet.errors import UserError
 from deconvnet.params import Params
+
+MOST = 2**33  # bytes that an archive may unpack to, several times what VOC's and SBD's hold
 
 
 def import_folder(root: Path, out: Path, *, dev: int, seed: int) -> None:
@@ -52,38 +54,25 @@ def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Pat
     Raises UserError if an archive cannot be had or has the wrong MD5, if a file is missing in it, or if `dev` leaves no
     image to train on.
     """
-    # imported here because it takes seconds and no other source needs it
-    from torchvision.datasets import SBDataset, VOCSegmentation
+    from torchvision.datasets import SBDataset  # late: it takes seconds and no other source needs it
     from torchvision.datasets.voc import DATASET_YEAR_DICT
 
     root, out = Path(root), Path(out)
     _keep_source(root, out)
 
-    archive = DATASET_YEAR_DICT["2012"]
-    voc_folder, voc_file = root / archive["base_dir"], root / archive["filename"]
-    sbd_folder, sbd_file = root / "sbd", root / "sbd" / SBDataset.filename
+    official = DATASET_YEAR_DICT["2012"]
+    voc_folder, sbd_folder = root / official["base_dir"], root / "sbd"
+    if not voc_folder.is_dir():
+        archive = root / official["filename"]
+        fetch.download(official["url"], archive, official["md5"])
+        _unpack_into(voc_folder.parent, archive, Path(official["base_dir"]).parent)
+    if not (sbd_folder / "val.txt").is_file():  # the last file to come
+        archive = sbd_folder / SBDataset.filename
+        fetch.download(SBDataset.url, archive, SBDataset.md5)
+        _unpack_into(sbd_folder, archive, Path("benchmark_RELEASE", "dataset"))
 
-    def voc2012(image_set: str, download: bool) -> list[str]:
-        dataset = _fetch(
-            lambda: VOCSegmentation(str(root), year="2012", image_set=image_set, download=download),
-            voc_file, archive["url"], archive["md5"],
-        )  # fmt: skip
-        return [Path(path).stem for path in dataset.masks]
-
-    def sbd(image_set: str, download: bool) -> list[str]:
-        dataset = _fetch(
-            lambda: SBDataset(str(sbd_folder), image_set=image_set, mode="segmentation", download=download),
-            sbd_file, SBDataset.url, SBDataset.md5,
-        )  # fmt: skip
-        return [Path(path).stem for path in dataset.masks]
-
-    # torchvision unpacks at each download=True, so once is enough. With the archive at hand VOC is unpacked afresh,
-    # which heals an interrupted unpacking; SBD cannot be unpacked twice, and val.txt is the last file that it moves.
-    voc_train = voc2012("train", download=voc_file.exists() or not voc_folder.is_dir())
-    voc_val = voc2012("val", download=False)
-    sbd_train = sbd("train", download=not (sbd_folder / "val.txt").exists())
-    sbd_val = sbd("val", download=False)
-
+    voc_train, voc_val = (voc.read_list(voc_folder, split) for split in ("train", "val"))
+    sbd_train, sbd_val = ((sbd_folder / f"{split}.txt").read_text().split() for split in ("train", "val"))
     own = {*voc_train, *voc_val}
     labelled = {*own, *sbd_train, *sbd_val}
     reported = voc.read_list(test_root, "test") if test_root else voc_val
@@ -121,14 +110,20 @@ def _hold_out(train: list[str], dev: int, seed: int) -> tuple[list[str], list[st
     return [name for name in train if name not in held], [name for name in train if name in held]
 
 
-def _fetch(dataset: Callable, file: Path, url: str, md5: str):
+def _unpack_into(folder: Path, archive: Path, inside: Path) -> None:
+    """Puts what the archive holds in its folder `inside` into `folder`, instead of what an earlier try left there."""
+    unpacked = archive.with_name(f".{archive.name}.unpacked")
+    shutil.rmtree(unpacked, ignore_errors=True)
+    fetch.unpack(archive, unpacked, MOST)
     try:
-        return dataset()
-    except (RuntimeError, OSError) as error:  # torchvision's checksum error; network, disk and unpacking errors
-        raise UserError(
-            f"{file} could not be fetched from {url} and unpacked ({error}). Run it again; if that does not help, "
-            f"empty {file.parent}, put the archive with the MD5 checksum {md5} there by hand, and run it once more."
-        ) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted((unpacked / inside).iterdir()):  # val.txt comes last: it says that all is there
+            shutil.rmtree(folder / path.name, ignore_errors=True)
+            path.replace(folder / path.name)
+    except OSError as error:
+        raise UserError(f"{archive} does not hold {inside} ({error}). Delete it and run it again.") from None
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
 
 
 def _sbd_mask(path: Path, key: str) -> np.ndarray:

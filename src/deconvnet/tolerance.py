@@ -1,4 +1,4 @@
-"""How far the five mean IoUs may move: three standard deviations over the seeds of training.
+"""How far each metric may move from machine to machine: three standard deviations over the seeds of training.
 
     python -m deconvnet.tolerance OTHER.json      another run's metrics.json against the committed one
 
@@ -16,25 +16,23 @@ from deconvnet.tables import METHODS
 
 
 def spread(runs: list[dict]) -> dict:
-    """{method: {"mean_iou": [one a run], "tolerance": 3 standard deviations}}"""
-    result = {}
+    """{method: {metric: {"values": [one a run], "tolerance": 3 standard deviations}}}"""
+    result = {method: {} for method in METHODS}
     for method in METHODS:
-        values = [run[method]["mean_iou"] for run in runs]
-        result[method] = {"mean_iou": values, "tolerance": 3 * statistics.stdev(values)}
+        for metric in runs[0][method]:
+            values = [run[method][metric] for run in runs]
+            result[method][metric] = {"values": values, "tolerance": 3 * statistics.stdev(values)}
     return result
 
 
 def compare(committed: dict, other: dict, tolerances: dict) -> list[str]:
-    """A line for each method; those out of tolerance, or not numbers, begin with FAILED."""
+    """A line for each metric of each method; those out of tolerance, or not numbers, begin with FAILED."""
     lines = []
     for method in METHODS:
-        ours, theirs, allowed = (
-            committed[method]["mean_iou"],
-            other[method]["mean_iou"],
-            tolerances[method]["tolerance"],
-        )
-        verdict = "ok" if abs(ours - theirs) <= allowed else "FAILED"
-        lines.append(f"{verdict} {method}: {theirs:.4f}, committed {ours:.4f}, tolerance {allowed:.4f}")
+        for metric, ours in committed[method].items():
+            theirs, allowed = other[method][metric], tolerances[method][metric]["tolerance"]
+            verdict = "ok" if abs(ours - theirs) <= allowed else "FAILED"
+            lines.append(f"{verdict} {method}.{metric}: {theirs:.4f}, committed {ours:.4f}, tolerance {allowed:.4f}")
     return lines
 
 

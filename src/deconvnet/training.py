@@ -6,8 +6,10 @@ norm sees one part, the loss is the mean over the non-void pixels of each part, 
 
 import copy
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 
 import pandas as pd
 import torch
@@ -19,8 +21,9 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from deconvnet import machine
+from deconvnet import checkpoints, machine
 from deconvnet.examples import Batches
+from deconvnet.files import digest
 from deconvnet.params import Solver
 from deconvnet.paths import CURVES
 from deconvnet.voc import VOID
@@ -67,9 +70,11 @@ def rate(step: int, settings: Solver, drops: int = 0) -> float:
     return (1 + math.cos(math.pi * done)) / 2
 
 
-def loader(batches: Batches) -> DataLoader:
-    workers = machine.workers()
-    return DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=machine.device().type == "cuda")
+def loader(batches: Batches, start: int = 0) -> DataLoader:
+    """The batches from number `start` on. Torch's global random state is left alone."""
+    on_gpu, random = machine.device().type == "cuda", torch.Generator()
+    order = range(start, len(batches))
+    return DataLoader(batches, None, sampler=order, num_workers=machine.workers(), pin_memory=on_gpu, generator=random)
 
 
 @contextmanager
@@ -87,6 +92,43 @@ def live_curve(name: str) -> Iterator[Callable[[int, dict[str, float]], None]]:
         yield log
 
 
+@dataclass
+class Progress:
+    """How far a training has come, beside its weights."""
+
+    step: int = 0  # updates done: the next batch is number `step`
+    rows: list[dict[str, float]] = field(default_factory=list)  # of the curve
+    recent: list[torch.Tensor] = field(default_factory=list)  # losses since the last row
+    best: float = 0.0  # of the schedule "plateau"
+    drops: int = 0
+
+
+def made_from(net: nn.Module, batches: Batches, settings: Solver, watch: Batches | None) -> dict[str, str]:
+    """What a training's result follows from, beside the code: a checkpoint of other things is not continued."""
+    return {
+        "settings": digest(settings.model_dump(mode="json")),
+        "starting weights": digest(*(part for item in net.state_dict().items() for part in item)),
+        "examples": digest(batches.made_from(), watch.made_from() if watch else None),
+    }
+
+
+def state_of(progress: Progress, parts: dict) -> dict:
+    random = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random["cuda"] = torch.cuda.get_rng_state_all()
+    return vars(progress) | {name: part.state_dict() for name, part in parts.items()} | {"random": random}
+
+
+def restore(state: dict, parts: dict) -> Progress:
+    """Puts `state_of`'s state back into `parts` and torch's random numbers; returns the progress."""
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    torch.set_rng_state(state["random"]["cpu"].cpu())
+    if "cuda" in state["random"]:
+        torch.cuda.set_rng_state_all([random.cpu() for random in state["random"]["cuda"]])
+    return Progress(**{f.name: state[f.name] for f in fields(Progress)})
+
+
 def train(
     net: nn.Module,
     batches: Batches,
@@ -100,6 +142,7 @@ def train(
 
     `watch` holds dev batches whose loss is shown beside; only the schedule "plateau", which needs it, decides by it:
     the rate drops to a tenth when the pixel accuracy there is not above its best. `log` gets each row as it is made.
+    A stage that was killed goes on from its last checkpoint and ends with the same weights and rows, bit by bit.
     Raises FloatingPointError as soon as a row's loss is not finite.
     """
     if settings.schedule == "plateau" and watch is None:
@@ -107,37 +150,51 @@ def train(
     device = machine.device()
     fabric = Fabric(accelerator=device.type, devices=1, precision=machine.precision())
     net = net.to(memory_format=torch.channels_last).train()
+    place = checkpoints.claim("Training", lambda: made_from(net, batches, settings, watch))
     model, optimizer = fabric.setup(net, make_optimizer(net, settings))
-    best, drops = 0.0, 0  # of the schedule "plateau"
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings, drops))
-    every, rows, recent = max(settings.updates // points, 1), [], []
-    progress = tqdm(loader(batches), total=settings.updates, desc="training", unit="update", mininterval=1)
-    for step, (images, labels) in enumerate(progress, start=1):
+    so_far = Progress()
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings, so_far.drops))
+    parts_kept = {"net": net, "optimizer": optimizer, "schedule": schedule}
+    if place and (state := checkpoints.load(place / "state.pt", device)):
+        so_far = restore(state, parts_kept)
+        for row in so_far.rows:
+            log(row["step"], row)
+    every, saved = max(settings.updates // points, 1), time.monotonic()
+    progress = tqdm(
+        loader(batches, so_far.step), initial=so_far.step, total=settings.updates, desc="training", unit="update",
+        mininterval=1,
+    )  # fmt: skip
+    for step, (images, labels) in enumerate(progress, start=so_far.step + 1):
         images, labels = fabric.to_device((images, labels))
         optimizer.zero_grad()
         parts = list(zip(images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True))
         for part, truth in parts:
             loss = loss_of(model(part.contiguous(memory_format=torch.channels_last)), truth) / len(parts)
             fabric.backward(loss)
-            recent.append(loss.detach())
+            so_far.recent.append(loss.detach())
         optimizer.step()
         used = schedule.get_last_lr()[0] / schedule.base_lrs[0]
         if settings.schedule == "plateau" and step % settings.look == 0:
             _, accuracy = watched(model, watch)
-            best, drops = max(best, accuracy), drops + (accuracy <= best)
+            so_far.best, so_far.drops = max(so_far.best, accuracy), so_far.drops + (accuracy <= so_far.best)
         schedule.step()
+        so_far.step = step
         if step % every == 0 or step == settings.updates:
+            recent = so_far.recent
             row = {"step": step, "loss": float(torch.stack(recent).sum()) / (len(recent) / len(parts))}
             row["rate"] = settings.lr * used
-            recent = []
+            so_far.recent = []
             if not math.isfinite(row["loss"]):
                 raise FloatingPointError(f"The loss is {row['loss']} after {step} updates: lower the learning rate.")
-            if watch is not None and (len(rows) % 5 == 4 or step == settings.updates):
+            if watch is not None and (len(so_far.rows) % 5 == 4 or step == settings.updates):
                 row["dev_loss"], _ = watched(model, watch)
             progress.set_postfix(loss=f"{row['loss']:.3f}")
             log(step, row)
-            rows.append(row)
-    return pd.DataFrame(rows)
+            so_far.rows.append(row)
+        if place and (time.monotonic() - saved >= machine.checkpoint_seconds() or step == settings.updates):
+            checkpoints.save(place / "state.pt", state_of(so_far, parts_kept))
+            saved = time.monotonic()
+    return pd.DataFrame(so_far.rows)
 
 
 @torch.no_grad()

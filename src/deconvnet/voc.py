@@ -7,22 +7,22 @@
 
 Masks are palette (or greyscale) PNGs: the stored index is the label, the colour is only for the eye.
 
-    python -m deconvnet.voc check FOLDER
+    python -m deconvnet.voc check FOLDER [--json]      everything that is wrong with a folder: see voccheck.py
 """
 
-import argparse
-import itertools
-import re
+import io
+import os
 import sys
-from collections import Counter
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from deconvnet.errors import UserError
+from deconvnet.files import write_whole
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -36,7 +36,20 @@ LABELS = "SegmentationClass"
 INSTANCES = "SegmentationObject"
 LISTS = "ImageSets/Segmentation"
 
+MISSING = f"Put it there, or take its id out of the lists in {LISTS}"
+
 OBJECT_COLUMNS = ["image", "instance", "label", "x1", "y1", "x2", "y2", "pixels", "width", "height"]
+
+
+class FileError(UserError):
+    """A file that cannot be used: which, what is wrong with it (a predicate), and what to do (both without a stop)."""
+
+    def __init__(self, file, problem: str, advice: str):
+        super().__init__(file, problem, advice)  # all three: what comes back from a worker process is made of them
+        self.file, self.problem, self.advice = file, problem, advice
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.problem}. {self.advice}."
 
 
 def palette() -> np.ndarray:
@@ -56,9 +69,10 @@ def colorize(labels) -> np.ndarray:
 
 def save_mask(path, labels) -> None:
     """Write integer labels (H, W) in 0-255 as a palette PNG with VOC's colour map."""
-    image = Image.fromarray(np.asarray(labels).astype(np.uint8))
+    image, content = Image.fromarray(np.asarray(labels).astype(np.uint8)), io.BytesIO()
     image.putpalette(palette().tobytes())
-    image.save(path, format="PNG")
+    image.save(content, format="PNG")
+    write_whole(Path(path), content.getvalue())
 
 
 def list_path(folder, split) -> Path:
@@ -81,36 +95,36 @@ def instances_path(folder, name) -> Path:
 def read_list(folder, split) -> list[str]:
     """The ids of a split, in the list's order; blank lines, CRLF and a byte-order mark are tolerated.
 
-    Raises UserError if the list is missing or is not text.
+    Raises FileError if the list is missing, cannot be read or is not text.
     """
     path = list_path(folder, split)
+    content = read_bytes(path, f"Write the ids of the {split} images there, one a line")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing. Write the ids of the {split} images there, one a line.") from None
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text. Save it as plain text with one id a line.") from None
+        raise FileError(path, "is not UTF-8 text", "Save it as plain text with one id a line") from None
     return [line.strip() for line in lines if line.strip()]
 
 
 def read_image(folder, name) -> np.ndarray:
-    """The photograph as RGB, (H, W, 3) uint8. Raises UserError if it is missing, truncated or not a JPEG."""
-    return np.array(_decode(image_path(folder, name), "JPEG").convert("RGB"))
+    """The photograph as RGB, (H, W, 3) uint8. Raises FileError if it is missing, truncated or not a JPEG."""
+    return np.array(decode(image_path(folder, name), "JPEG").convert("RGB"))
 
 
 def read_labels(folder, name) -> np.ndarray:
     """The class mask, (H, W) uint8 with values 0-20 and 255 (void).
 
-    Raises UserError if it is missing, truncated, not a palette or greyscale PNG, or has another value.
+    Raises FileError if it is missing, truncated, not a palette or greyscale PNG, or has another value.
     """
     path = labels_path(folder, name)
     labels = _read_mask(path)
     wrong = labels[(labels >= len(CLASSES)) & (labels != VOID)]
     if wrong.size:
         values = ", ".join(map(str, np.unique(wrong)[:5]))
-        raise UserError(
-            f"{path} has class values outside 0-{len(CLASSES) - 1} and {VOID}: {values} ({wrong.size} pixels). "
-            f"Write the VOC class index of each pixel, and {VOID} for void."
+        raise FileError(
+            path,
+            f"has class values outside 0-{len(CLASSES) - 1} and {VOID}: {values} ({wrong.size} pixels)",
+            f"Write the VOC class index of each pixel, and {VOID} for void",
         )
     return labels
 
@@ -118,9 +132,23 @@ def read_labels(folder, name) -> np.ndarray:
 def read_instances(folder, name) -> np.ndarray:
     """The instance mask, (H, W) uint8: 0 background, 1-254 instances, 255 void.
 
-    Raises UserError if it is missing, truncated or not a palette or greyscale PNG.
+    Raises FileError if it is missing, truncated or not a palette or greyscale PNG.
     """
     return _read_mask(instances_path(folder, name))
+
+
+def count_pixels(labels: np.ndarray, instances: np.ndarray) -> np.ndarray:
+    """Pixels of each instance and class, (256, 256) int64, from two uint8 masks (H, W)."""
+    pairs = instances.astype(np.intp) * 256 + labels
+    return np.bincount(pairs.ravel(), minlength=256 * 256).reshape(256, 256)
+
+
+def without_class(folder, name, instance: int) -> FileError:
+    return FileError(
+        instances_path(folder, name),
+        f"has instance {instance} without a class: no pixel of it has one in {LABELS}/{name}.png",
+        "Give its pixels a class there, or remove the instance",
+    )
 
 
 def objects(folder, names) -> pd.DataFrame:
@@ -128,44 +156,42 @@ def objects(folder, names) -> pd.DataFrame:
 
     image: id; instance: its value in the instance mask; label: the class 1-20 that most of its pixels have (void and
     background do not vote); x1, y1, x2, y2: tight box in pixels, half-open; pixels: its area; width, height: of the
-    image. Raises UserError for a mask that cannot be read and for an instance without a class.
+    image. Raises FileError for a mask that cannot be read and for an instance without a class.
     """
     rows = []
     for name in tqdm(names, desc="objects", unit="image"):
         labels, instances = read_labels(folder, name), read_instances(folder, name)
         height, width = labels.shape
-        for instance, (label, pixels) in _instance_classes(labels, instances).items():
-            if label is None:
-                raise UserError(_without_class(folder, name, instance))
+        counts = count_pixels(labels, instances)
+        pixels = counts.sum(axis=1)
+        for instance in map(int, np.flatnonzero(pixels[1:VOID]) + 1):
+            votes = counts[instance, 1 : len(CLASSES)]
+            if not votes.any():
+                raise without_class(folder, name, instance)
             mask = instances == instance
             columns, lines = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
             box = columns[0], lines[0], columns[-1] + 1, lines[-1] + 1
-            rows.append((name, instance, label, *map(int, box), pixels, width, height))
+            label = int(votes.argmax()) + 1
+            rows.append((name, instance, label, *map(int, box), int(pixels[instance]), width, height))
     return pd.DataFrame(rows, columns=OBJECT_COLUMNS)
 
 
 def check(folder, splits) -> list[str]:
-    """Every problem of the folder's `splits`, one string each, naming the file and what to do; empty if it is sound.
+    """Every error of the folder's `splits`, one string each, naming the file and what to do; empty if it is sound.
 
-    Decodes each listed image and mask in full. Without the four sub-folders nothing else is looked at.
+    voccheck.check() has the same as records, and notes beside them.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        return [f"{folder} is not a folder. Name the folder that holds {IMAGES} and {LISTS}."]
-    missing = [sub for sub in (IMAGES, LABELS, INSTANCES, LISTS) if not (folder / sub).is_dir()]
-    if missing:
-        hint = "Name a folder in VOC layout (of the official archive: VOCdevkit/VOC2012), or add the sub-folder."
-        return [f"{folder / sub} is missing. {hint}" for sub in missing]
+    from deconvnet import voccheck  # it needs this module
 
-    problems, names = _check_lists(folder, splits)
-    for name in tqdm(names, desc="check", unit="image"):
-        problems += _check_image(folder, name)
-    return problems
+    return [str(finding) for finding in voccheck.check(folder, splits) if finding.severity == "error"]
 
 
-def require(folder, splits) -> None:
-    """Raise UserError with the number of problems and the first ten, unless check() finds the folder sound."""
-    problems = check(folder, splits)
+def require(folder, splits) -> list:
+    """The notes of voccheck.check(), or UserError with the number of errors and the first ten."""
+    from deconvnet import voccheck  # it needs this module
+
+    found = voccheck.check(folder, splits)
+    problems = [str(finding) for finding in found if finding.severity == "error"]
     if problems:
         shown = "".join(f"\n- {problem}" for problem in problems[:10])
         rest = f"\n- and {len(problems) - 10} more" if len(problems) > 10 else ""
@@ -173,121 +199,56 @@ def require(folder, splits) -> None:
             f"{folder} cannot be used: {len(problems)} problem(s) found. To see all of them: "
             f"python -m deconvnet.voc check {folder}{shown}{rest}"
         )
+    return found
 
 
-def _decode(path: Path, kind: str) -> Image.Image:
+def read_bytes(path: Path, missing: str) -> bytes:
+    """What the file holds. Raises FileError if it cannot be read, with the advice `missing` if it is not there."""
+    if os.path.lexists(path) and not os.path.isfile(path):  # os.path, since Path raises for a name that is too long
+        if os.path.islink(path):
+            raise FileError(path, "is a link to a file that does not exist", missing)
+        raise FileError(path, "is not a file", "Put the file itself in its place")  # reading a pipe would never end
     try:
-        with Image.open(path, formats=[kind]) as image:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FileError(path, "is missing", missing) from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(path, f"cannot be read ({reason})", "Put it right, or take it out of the lists") from None
+
+
+def decode(path: Path, kind: str) -> Image.Image:
+    """The picture of a JPEG or PNG file, with all its pixels. Raises FileError if the file does not give it."""
+    content = read_bytes(path, MISSING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata, which nothing here reads ...
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # ... but not of memory
+            image = Image.open(io.BytesIO(content), formats=[kind])
             image.load()  # open() reads the header only; this finds truncated files
             return image
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing. Put it there, or take its id out of the lists in {LISTS}.") from None
-    except (OSError, SyntaxError, ValueError) as error:  # PIL reports broken files with any of the three
-        raise UserError(
-            f"{path} is not a complete {kind} file ({error}). Fetch it again, or convert it to {kind}."
-        ) from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        limit = f"{Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
+        raise FileError(path, f"has more than {limit}", "Scale the picture and its masks down") from None
+    except Exception as error:  # for a broken file PIL raises a dozen kinds, zlib's and struct's among them
+        # the message of UnidentifiedImageError ends in an address in memory
+        reason = "it begins otherwise" if isinstance(error, UnidentifiedImageError) else error
+        advice = f"Fetch it again, or convert it to {kind}"
+        raise FileError(path, f"is not a complete {kind} file ({reason})", advice) from error
 
 
 def _read_mask(path: Path) -> np.ndarray:
-    image = _decode(path, "PNG")
+    image = decode(path, "PNG")
     if image.mode not in ("P", "L"):
-        raise UserError(
-            f"{path} is a PNG of mode {image.mode}, not a palette or 8-bit greyscale PNG. "
-            "Store the label itself as the pixel's value, not its colour."
+        raise FileError(
+            path,
+            f"is a PNG of mode {image.mode}, not a palette or 8-bit greyscale PNG",
+            "Store the label itself as the pixel's value, not its colour",
         )
     return np.array(image)  # a copy, since torch wants writable arrays
 
 
-def _instance_classes(labels: np.ndarray, instances: np.ndarray) -> dict[int, tuple[int | None, int]]:
-    """Instance -> (class with the most pixels or None, number of pixels), from two uint8 masks (H, W)."""
-    pairs = instances.astype(np.intp) * 256 + labels
-    counts = np.bincount(pairs.ravel(), minlength=256 * 256).reshape(256, 256)  # [instance, class]
-    votes, pixels = counts[:, 1 : len(CLASSES)], counts.sum(axis=1)
-    return {
-        instance: (int(votes[instance].argmax()) + 1 if votes[instance].any() else None, int(pixels[instance]))
-        for instance in range(1, VOID)
-        if pixels[instance]
-    }
-
-
-def _without_class(folder, name, instance: int) -> str:
-    return (
-        f"{instances_path(folder, name)}: instance {instance} has no pixel with a class in {LABELS}/{name}.png. "
-        "Give its pixels a class there, or remove the instance."
-    )
-
-
-def _check_lists(folder: Path, splits) -> tuple[list[str], list[str]]:
-    """The lists' problems, and the ids (each once) whose files can be looked at."""
-    problems, lists = [], {}
-    for split in splits:
-        path = list_path(folder, split)
-        try:
-            names = read_list(folder, split)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        if not names:
-            problems.append(f"{path} lists no image. Write at least one id into it.")
-        for name, times in Counter(names).items():
-            if times > 1:
-                problems.append(f"{path} lists {name} {times} times. Keep one of these lines.")
-            if not _is_plain(name):
-                problems.append(
-                    f"{path} has the id {name!r}, which is a path. "
-                    "Write the plain file name without extension, for instance 2007_000032."
-                )
-        lists[split] = [name for name in dict.fromkeys(names) if _is_plain(name)]
-
-    for first, second in itertools.combinations(lists, 2):
-        shared = sorted(set(lists[first]) & set(lists[second]))
-        if shared:
-            problems.append(
-                f"{list_path(folder, first)} and {second}.txt share {len(shared)} id(s): {', '.join(shared[:5])}"
-                f"{', ...' if len(shared) > 5 else ''}. Keep each id in one of them."
-            )
-    return problems, list(dict.fromkeys(itertools.chain.from_iterable(lists.values())))
-
-
-def _is_plain(name: str) -> bool:
-    return name not in (".", "..") and not re.search(r"[/\\:]", name)
-
-
-def _check_image(folder: Path, name: str) -> list[str]:
-    problems, arrays = [], []
-    for read in (read_image, read_labels, read_instances):
-        try:
-            arrays.append(read(folder, name))
-        except UserError as error:
-            problems.append(str(error))
-            arrays.append(None)
-    image, labels, instances = arrays
-    for path, mask in ((labels_path(folder, name), labels), (instances_path(folder, name), instances)):
-        if image is not None and mask is not None and mask.shape != image.shape[:2]:
-            problems.append(
-                f"{path} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {image.shape[1]} x {image.shape[0]}. "
-                "Make the mask as large as the image."
-            )
-    if labels is not None and instances is not None and labels.shape == instances.shape:
-        classes = _instance_classes(labels, instances)
-        problems += [
-            _without_class(folder, name, instance) for instance, (label, _) in classes.items() if label is None
-        ]
-    return problems
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deconvnet.voc", description="The VOC segmentation layout.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("check", help="print every problem of a folder in VOC layout")
-    command.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    # dev.txt is optional: import holds a part of train out where it is missing
-    splits = [split for split in SPLITS if split != "dev" or list_path(folder, "dev").exists()]
-    problems = check(folder, splits)
-    print("\n".join(problems) if problems else f"{folder} is sound.")
-    return 1 if problems else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from deconvnet import voccheck
+
+    sys.exit(voccheck.main())

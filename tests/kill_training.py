@@ -1,0 +1,111 @@
+"""A tiny training, killed again and again, beside one that is left in peace: python kill_training.py SEED
+
+Each child is a fork that has torch loaded already. Most are killed after a random time, some in the middle of writing a
+checkpoint. Prints how many kills it took, the hash of the weights and the curve of both as JSON.
+"""
+
+import io
+import json
+import os
+import random
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from deconvnet import checkpoints, files, params, training
+from deconvnet.examples import Batches
+
+SOLVER = params.Solver(
+    optimizer="adamw", lr=0.01, momentum=0.9, weight_decay=0.01, decay="nominal", bias_lr=2, bias_decay=False,
+    encoder_lr=1, schedule="plateau", step=10, look=150, warmup=5, updates=600, batch=4, accumulate=2, bn_batches=0,
+    bn_batch=2, seed=1,
+)  # fmt: skip
+KILLS = 24
+RESULT = Path("result.json")
+
+
+def make(row, rng):
+    return rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), rng.integers(0, 5, (8, 8), dtype=np.uint8)
+
+
+def work(stage: str | None) -> None:
+    """What a stage does: train from scratch, or from what is left, and write the result."""
+    os.environ.pop("DVC_STAGE", None)
+    if stage:
+        os.environ["DVC_STAGE"] = stage
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Dropout(0.3), nn.Conv2d(6, 5, 1))
+    batches, logged = Batches(pd.DataFrame({"image": range(9)}), 4, SOLVER.updates, 1, make), []
+    curve = training.train(
+        net, batches, SOLVER, watch=batches.like(2, 4), log=lambda step, row: logged.append(row), points=30
+    )
+    assert logged == curve.where(curve.notna(), None).apply(lambda r: r.dropna().to_dict(), axis=1).tolist()
+    RESULT.write_text(json.dumps({"weights": files.digest(*net.state_dict().values()), "curve": curve.to_csv()}))
+
+
+def die_while_writing(half: bool) -> None:
+    """The next checkpoint is the last thing that this process does: half of it, or all but the new name."""
+
+    def write_whole(path: Path, content: bytes) -> None:
+        partial = path.with_name(f".{path.name}.partial")
+        content = io.BytesIO(content).getvalue()
+        partial.write_bytes(content[: len(content) // 2] if half else content)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoints.write_whole = write_whole
+
+
+def child(stage: str | None, then=lambda: None) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            torch.set_num_threads(1)
+            then()
+            work(stage)
+        except BaseException as error:  # a fork must never run on into the parent's loop
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+
+def main() -> None:
+    chance = random.Random(int(sys.argv[1]))
+    assert os.waitpid(child(None), 0)[1] == 0
+    peaceful = json.loads(RESULT.read_text())
+    RESULT.unlink()
+    kills, positions = 0, set()
+    while not RESULT.exists():
+        if kills % 4 == 3 and kills < KILLS:
+            pid = child("tiny", partial(die_while_writing, half=kills % 8 == 3))
+        else:
+            pid = child("tiny")
+            if kills < KILLS:
+                time.sleep(chance.uniform(0.05, 0.25))
+                os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        assert status in (0, signal.SIGKILL), status
+        kills += status != 0
+        if state := checkpoints.load(checkpoints.folder_of("tiny") / "1" / "state.pt", "cpu"):
+            positions.add(state["step"])
+    print(
+        json.dumps(
+            {
+                "kills": kills,
+                "positions": len(positions),
+                "same": json.loads(RESULT.read_text()) == peaceful,
+                **peaceful,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

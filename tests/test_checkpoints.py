@@ -1,0 +1,228 @@
+"""A kill loses nothing: trainings end bit by bit the same, finished images are kept, stale work is refused."""
+
+import fcntl
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import call
+from PIL import Image
+
+from deconvnet import DeconvNet, boxes, checkpoints, figures, files, inference, maps, params, voc
+from deconvnet.paths import ROOT
+
+SCRIPT = Path(__file__).with_name("kill_training.py")
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    """A stage "tiny" that runs in this process, with a folder of its own."""
+    monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setenv("DVC_STAGE", "tiny")
+    yield restart
+    restart()
+
+
+def restart() -> None:
+    """What a new process starts with: no lock, and no claim yet."""
+    checkpoints._claims = iter(range(1, 100))
+    if checkpoints._lock:
+        checkpoints._lock.close()
+    checkpoints._lock = None
+
+
+# Training
+
+
+def test_a_training_that_is_killed_ends_with_the_same_bits(tmp_path):
+    (tmp_path / "src" / "deconvnet").mkdir(parents=True)
+    (tmp_path / "dvc.yaml").touch()
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "DECONVNET_CHECKPOINT": "0", "DECONVNET_DEVICE": "cpu"}
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "1"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)
+    assert told["kills"] >= 20
+    assert told["positions"] >= 8  # updates from which it went on
+    assert told["same"]
+
+
+# Claims
+
+
+def test_what_was_left_is_found_again(stage):
+    place = checkpoints.claim("Work", lambda: {"data": "a"})
+    (place / "kept").write_text("work")
+    stage()
+    assert (checkpoints.claim("Work", lambda: {"data": "a"}) / "kept").read_text() == "work"
+    assert not (checkpoints.claim("More work", lambda: {"data": "a"}) / "kept").exists()  # another piece, another place
+
+
+def test_stale_work_is_refused_with_its_reason(stage, tmp_path, capsys):
+    output = tmp_path / "output"
+    place = checkpoints.claim("Training", lambda: {"data": "a", "settings": "1"}, [output])
+    for folder in (place, output):
+        (folder / "kept").write_text("work")
+    assert capsys.readouterr().err == ""
+    stage()
+    place = checkpoints.claim("Training", lambda: {"data": "b", "settings": "1"}, [output])
+    assert "Training: what an interrupted run left was made with other data. It starts anew." in capsys.readouterr().err
+    assert not (place / "kept").exists()
+    assert not (output / "kept").exists()
+
+
+def test_other_code_makes_work_stale(stage, monkeypatch, capsys):
+    place = checkpoints.claim("Training", lambda: {})
+    (place / "kept").write_text("work")
+    stage()
+    monkeypatch.setattr(checkpoints, "code", lambda: "another")
+    assert not (checkpoints.claim("Training", lambda: {}) / "kept").exists()
+    assert "made with other code" in capsys.readouterr().err
+
+
+def test_the_code_is_that_of_the_modules_that_matter(monkeypatch, tmp_path):
+    before = checkpoints.code()
+    other = tmp_path / "other.py"
+    other.write_text("# another")
+    for module, matters in ((figures, False), (boxes, True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "__file__", str(other))
+            assert (checkpoints.code() != before) == matters, module
+
+
+def test_outside_of_a_stage_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "old").touch()
+    assert checkpoints.claim("Work", dict, [tmp_path / "output"]) is None
+    assert list((tmp_path / "output").iterdir()) == []
+
+
+def test_a_successor_waits_for_the_orphan(stage, capsys):
+    folder = checkpoints.folder_of("tiny")
+    folder.mkdir(parents=True)
+    orphan = os.fork()
+    if orphan == 0:
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / "held").touch()
+            time.sleep(1)
+            (folder / "last word").touch()
+            os._exit(0)
+    while not (folder / "held").exists():
+        time.sleep(0.01)
+    checkpoints.claim("Work", dict)
+    assert (folder / "last word").exists()
+    assert "Another process still works on tiny" in capsys.readouterr().err
+    os.waitpid(orphan, 0)
+
+
+# Files
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path):
+    path = tmp_path / "state.pt"
+    files.write_whole(path, b"old")
+    if os.fork() == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # as if the disk were full after so many bytes
+        try:
+            files.write_whole(path, bytes(2000))
+        except OSError as error:
+            os._exit(0 if error.filename == str(path) else 2)
+        os._exit(1)
+    assert os.wait()[1] == 0
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_no_checkpoint(tmp_path, capsys):
+    path = tmp_path / "state.pt"
+    assert checkpoints.load(path, "cpu") is None
+    checkpoints.save(path, {"step": 3, "net": {"weight": torch.arange(4.0)}})
+    assert checkpoints.load(path, "cpu")["step"] == 3
+    path.write_bytes(path.read_bytes()[:-200])
+    assert checkpoints.load(path, "cpu") is None
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_digest_tells_contents_apart():
+    values = [np.arange(6), np.arange(6).reshape(2, 3), np.arange(6.0), torch.arange(6), b"0", "0", 0, None, {"a": 0}]
+    assert len({files.digest(value) for value in values}) == len(values) - 1  # a tensor is taken as float
+    assert files.digest(1, 2) == files.digest(1, 2) != files.digest(2, 1)
+
+
+# Images
+
+
+@pytest.fixture
+def scene(tmp_path, monkeypatch):
+    """Four photographs with a box each, a tiny DeconvNet, and folders of their own."""
+    for module in (inference, maps):
+        monkeypatch.setattr(module, "VOC", tmp_path / "voc", raising=False)
+    for name in ("SCORES", "PREDICTIONS"):
+        monkeypatch.setattr(maps, name, tmp_path / name.lower())
+    names, rng = ["a", "b", "c", "d"], np.random.default_rng(0)
+    (tmp_path / "voc" / voc.IMAGES).mkdir(parents=True)
+    for name in names:
+        picture = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        picture.save(voc.image_path(tmp_path / "voc", name))
+    torch.manual_seed(0)
+    net = DeconvNet(blocks=[(4, 1)] * 5, fc=8, size=32).eval()
+    settings = params.validate(params.compose("smoke"), "smoke").inference
+    return net, names, {name: np.array([[2, 2, 30, 22, 1.0]], np.float32) for name in names}, settings
+
+
+def test_scored_images_are_kept_and_of_these_weights(stage, scene, monkeypatch, capsys):
+    net, names, proposals, settings = scene
+    seen = []
+    plain = inference.score_windows
+
+    def killed_after_two(*arguments):
+        seen.append(1)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(inference, "score_windows", killed_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        inference.score_all("deconvnet", net, names, proposals, settings)
+    stage()
+    inference.score_all("deconvnet", net, names, proposals, settings)
+    assert len(seen) == 3 + 2  # a and b are not scored again
+    kept = {name: maps.read_scores("deconvnet", name) for name in names}
+    assert all(kept[name].shape == (21, 24, 32) for name in names)
+    stage()
+    with torch.no_grad():
+        net.score.bias += 1
+    inference.score_all("deconvnet", net, names, proposals, settings)
+    assert len(seen) == 5 + 4
+    assert "made with other weights" in capsys.readouterr().err
+
+
+# The machine's limits, through the whole stack
+
+FULL_DISK = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file grows beyond, as if the disk were full
+sys.argv = ["run", "train", sys.argv[1], "-p", "stage", "1"]
+runpy.run_module("deconvnet.run", run_name="__main__")
+"""
+
+
+def test_a_full_disk_is_said_in_a_sentence(smoke, tmp_path):
+    models = {path: path.read_bytes() for path in (smoke / "models").iterdir()}
+    done = call(smoke, "python", "-c", FULL_DISK, str(tmp_path / "train.ipynb"), DVC_STAGE="full disk")
+    assert done.returncode == 1
+    assert "make room there, or make it writable" in done.stderr, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert {path: path.read_bytes() for path in (smoke / "models").iterdir()} == models
+    shutil.rmtree(smoke / "checkpoints" / "full_disk", ignore_errors=True)

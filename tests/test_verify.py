@@ -1,0 +1,92 @@
+"""What does not belong together is named; two runs are compared file by file; each report has its content id."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from deconvnet import provenance, verify
+
+
+@pytest.fixture
+def project(clone, tmp_path):
+    """A copy of a fresh clone, to be spoiled."""
+    return shutil.copytree(clone, tmp_path / "project", ignore=shutil.ignore_patterns("runs", ".dvc"))
+
+
+SPOILED = {
+    "src/deconvnet/network.py": ("src/deconvnet/network.py", "", "\n# a comment\n"),
+    "reports/metrics.json": ("reports/metrics.json", "0.", "0.9"),
+    "reports/contents.json": ("reports/contents.json", '": "', '": "0'),
+    "params.yaml: stage1": ("params.yaml", "stage1: {optimizer: adamw", "stage1: {optimizer: sgd"),
+}
+
+
+@pytest.mark.parametrize("named", SPOILED)
+def test_what_does_not_belong_is_named(project, named):
+    name, old, new = SPOILED[named]
+    before = {*verify.strangers(project)}
+    text = (project / name).read_text()
+    assert old in text
+    (project / name).write_text(text.replace(old, new, 1) if old else text + new)
+    assert {*verify.strangers(project)} - before == {named}
+
+
+def test_what_differs_is_named():
+    first = {"reports/metrics.json": "1", "models/a.safetensors": "2", "data/gone": "3"}
+    second = {"reports/metrics.json": "1", "models/a.safetensors": "9", "data/new": "3"}
+    assert verify.differing(first, first) == []
+    assert verify.differing(first, second) == ["data/gone", "data/new", "models/a.safetensors"]
+
+
+def test_every_output_and_report_of_a_run_is_compared(smoke):
+    found = verify.contents(smoke)
+    for name in (
+        "models/deconvnet.safetensors",
+        "reports/metrics.json",
+        "reports/figures/figure7.png",
+        "data/objects.csv",
+    ):
+        assert found[name] == verify.hashed(smoke / name)
+    assert len(found) > 200
+
+
+def lock(**changed) -> str:
+    """Two stages, one behind the other, and one beside them."""
+    md5 = {"a.py": "1", "b.py": "2", "c.py": "3"} | changed
+    stages = {
+        "first": {"deps": [{"path": "a.py", "md5": md5["a.py"]}], "outs": [{"path": "data/x"}]},
+        "second": {
+            "deps": [{"path": "b.py", "md5": md5["b.py"]}, {"path": "data/x/part", "md5": "any"}],
+            "outs": [{"path": "reports/b.json"}, {"path": "reports/notebooks/b.ipynb"}],
+        },
+        "beside": {"deps": [{"path": "c.py", "md5": md5["c.py"]}], "outs": [{"path": "reports/c.json"}]},
+    }
+    return yaml.safe_dump({"stages": stages})
+
+
+def test_a_content_id_follows_all_that_is_behind_and_nothing_else(tmp_path):
+    def ids(**changed):
+        (tmp_path / "dvc.lock").write_text(lock(**changed))
+        return provenance.content_ids(tmp_path)
+
+    before = ids()
+    assert [*before] == ["reports/b.json", "reports/c.json"]
+    for source, report in (("a.py", "reports/b.json"), ("b.py", "reports/b.json"), ("c.py", "reports/c.json")):
+        after = ids(**{source: "other"})
+        assert {path for path in before if after[path] != before[path]} == {report}
+
+
+def test_every_report_of_a_run_has_its_content_id(smoke):
+    ids = json.loads((smoke / "reports" / "contents.json").read_text())
+    assert ids == provenance.content_ids(smoke)
+    for name in (
+        "metrics.json",
+        "claims.json",
+        "crf.json",
+        "proposals.json",
+        "tables/table1.md",
+        "figures/figure4.png",
+    ):
+        assert len(ids[f"reports/{name}"]) == 12

@@ -1,6 +1,7 @@
 """A kill loses nothing: trainings end bit by bit the same, finished images are kept, stale work is refused."""
 
-import fcntl
+import contextlib
+import errno
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ import torch
 from conftest import call
 from PIL import Image
 
-from deconvnet import DeconvNet, boxes, checkpoints, figures, files, inference, maps, params, voc
+from deconvnet import DeconvNet, boxes, checkpoints, crf, errors, figures, files, inference, maps, params, training, voc
 from deconvnet.paths import ROOT
 
 SCRIPT = Path(__file__).with_name("kill_training.py")
@@ -27,6 +28,7 @@ def stage(tmp_path, monkeypatch):
     """A stage "tiny" that runs in this process, with a folder of its own."""
     monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path / "checkpoints")
     monkeypatch.setenv("DVC_STAGE", "tiny")
+    restart()
     yield restart
     restart()
 
@@ -34,9 +36,9 @@ def stage(tmp_path, monkeypatch):
 def restart() -> None:
     """What a new process starts with: no lock, and no claim yet."""
     checkpoints._claims = iter(range(1, 100))
-    if checkpoints._lock:
-        checkpoints._lock.close()
-    checkpoints._lock = None
+    for lock in checkpoints._locks.values():
+        lock.close()
+    checkpoints._locks.clear()
 
 
 # Training
@@ -107,23 +109,42 @@ def test_outside_of_a_stage_nothing_is_kept(tmp_path, monkeypatch):
     assert list((tmp_path / "output").iterdir()) == []
 
 
-def test_a_successor_waits_for_the_orphan(stage, capsys):
-    folder = checkpoints.folder_of("tiny")
-    folder.mkdir(parents=True)
+@pytest.mark.parametrize("part", ["runner", "kernel"])
+def test_a_successor_waits_for_the_orphan(stage, part, capsys):
+    folder = checkpoints.CHECKPOINTS
     orphan = os.fork()
     if orphan == 0:
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            (folder / "held").touch()
-            time.sleep(1)
-            (folder / "last word").touch()
-            os._exit(0)
+        checkpoints.hold(part)
+        (folder / "held").touch()
+        time.sleep(1)
+        (folder / "last word").touch()
+        os._exit(0)
     while not (folder / "held").exists():
         time.sleep(0.01)
-    checkpoints.claim("Work", dict)
+    checkpoints.hold(part)
     assert (folder / "last word").exists()
     assert "Another process still works on tiny" in capsys.readouterr().err
     os.waitpid(orphan, 0)
+
+
+def test_what_an_orphan_holds_no_claim_and_no_curve_touches(stage, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(checkpoints, "hold", asked.append)
+    monkeypatch.setattr(training, "Live", lambda *a, **k: asked.append("live") or contextlib.nullcontext())
+    with training.live_curve("tiny"):
+        checkpoints.claim("Work", dict)
+    assert asked == ["kernel", "live", "kernel"]
+
+
+def test_an_orphan_of_dvc_does_not_begin(tmp_path):
+    """Its parent ends while Python starts; whoever adopts it is of another session."""
+    said = tmp_path / "said"
+    command = f"{sys.executable} -m deconvnet.run data {tmp_path}/out.ipynb 2> {said} &"
+    subprocess.run(["setsid", "sh", "-c", command], env=os.environ | {"DVC_STAGE": "tiny"}, check=True)
+    deadline = time.monotonic() + 60
+    while not (said.exists() and said.read_text().endswith("\n")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert said.read_text() == "DVC has ended before its stage began.\n"
 
 
 # Files
@@ -158,6 +179,19 @@ def test_a_digest_tells_contents_apart():
     values = [np.arange(6), np.arange(6).reshape(2, 3), np.arange(6.0), torch.arange(6), b"0", "0", 0, None, {"a": 0}]
     assert len({files.digest(value) for value in values}) == len(values) - 1  # a tensor is taken as float
     assert files.digest(1, 2) == files.digest(1, 2) != files.digest(2, 1)
+
+
+def test_no_room_is_told_from_other_errors(tmp_path):
+    for number, name in ((errno.ENOSPC, "No space left"), (errno.EACCES, "Permission"), (errno.EROFS, "Read-only")):
+        said = errors.no_room(OSError(number, os.strerror(number), "a/b.json"))
+        assert name in said
+        assert "'a/b.json'. What was done before is kept" in said
+    assert f"left on device in {ROOT}." in errors.no_room("[Errno 28] No space left on device")
+    assert errors.no_room(FileNotFoundError(errno.ENOENT, "No such file", "a")) is None
+    with pytest.raises(FileNotFoundError), errors.plainly("it"):
+        (tmp_path / "none").read_text()
+    with pytest.raises(SystemExit, match=r"\nit: .*'a'. What was done before is kept"), errors.plainly("it"):
+        raise PermissionError(errno.EACCES, "Permission denied", "a")
 
 
 # Images
@@ -206,6 +240,48 @@ def test_scored_images_are_kept_and_of_these_weights(stage, scene, monkeypatch, 
     inference.score_all("deconvnet", net, names, proposals, settings)
     assert len(seen) == 5 + 4
     assert "made with other weights" in capsys.readouterr().err
+
+
+def test_the_crf_goes_on_at_the_image_where_it_was(stage, scene, tmp_path, monkeypatch):
+    _, names, _, _ = scene
+    monkeypatch.setenv("DECONVNET_CORES", "1")  # in this process, where it can be interrupted
+    monkeypatch.setattr(crf, "VOC", tmp_path / "voc")
+    monkeypatch.setattr(crf, "PREDICTIONS", tmp_path / "predictions")
+    settings, rng = params.validate(params.compose("icons"), "icons").crf, np.random.default_rng(0)
+    for name in names:
+        maps.save_scores("deconvnet", name, rng.normal(size=(21, 24, 32)))
+        voc.save_mask(voc.labels_path(tmp_path / "voc", name), rng.integers(0, 21, (24, 32)))
+    kernel, seen, plain = settings.candidates[0], [], crf.refine
+
+    def killed_at(call):
+        def refine(*arguments):
+            seen.append(1)
+            if len(seen) == call:
+                raise KeyboardInterrupt
+            return plain(*arguments)
+
+        seen.clear()
+        monkeypatch.setattr(crf, "refine", refine)
+
+    def work():
+        stage()
+        means = crf.compare("deconvnet", names, settings, "mean")
+        crf.predict_all("deconvnet", names, kernel, settings, "mean")
+        return means, [maps.read_prediction("deconvnet_crf", name).tolist() for name in names]
+
+    killed_at(None)
+    peaceful = work()
+    assert len(seen) == len(names) * (len(settings.candidates) + 1)
+    shutil.rmtree(checkpoints.CHECKPOINTS)
+    killed_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    killed_at(9)
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    killed_at(None)
+    assert work() == peaceful
+    assert len(seen) == 16 - 6 - 8
 
 
 # The machine's limits, through the whole stack

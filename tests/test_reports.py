@@ -1,13 +1,12 @@
 """What is committed belongs together: code, lock file, metrics, tables, README; and the tolerance of CI."""
 
 import json
-import re
 
 import pandas as pd
 import pytest
 import ruamel.yaml
 
-from deconvnet import provenance, tables, tolerance, verify
+from deconvnet import tables, tolerance, verify
 from deconvnet.paths import REPORTS, ROOT, TABLES
 from deconvnet.tables import METHODS
 
@@ -18,11 +17,6 @@ LOCK = YAML.load(ROOT / "dvc.lock")["stages"]
 def test_code_parameters_and_reports_belong_together():
     """Byte for byte, what the committed run used and made."""
     assert verify.strangers() == [], "run make repro and commit its reports"
-
-
-def test_reports_carry_the_content_id_of_the_lock():
-    page = (TABLES / "table1.md").read_text()
-    assert re.search(r"content id (\w+)", page)[1] == provenance.content_id()
 
 
 def test_table_and_metrics_tell_the_same_means():

@@ -1,12 +1,13 @@
 """What does not belong together is named; two runs are compared file by file; each report has its content id."""
 
 import json
+import re
 import shutil
 
 import pytest
 import yaml
 
-from deconvnet import provenance, verify
+from deconvnet import pipeline, provenance, verify
 
 
 @pytest.fixture
@@ -31,6 +32,52 @@ def test_what_does_not_belong_is_named(project, named):
     assert old in text
     (project / name).write_text(text.replace(old, new, 1) if old else text + new)
     assert {*verify.strangers(project)} - before == {named}
+
+
+def test_reports_of_older_code_are_made_again(project, monkeypatch):
+    asked = []
+
+    def dvc(folder, *arguments):
+        asked.append(arguments)
+        return 0
+
+    monkeypatch.setattr(pipeline, "dvc", dvc)
+    for picture in (project / "reports" / "figures").glob("*.png"):  # a PNG goes on after its text with any byte
+        picture.write_bytes(re.sub(rb"(content id \w{12})(?=.)", rb"\1aZ", picture.read_bytes(), flags=re.DOTALL))
+    assert provenance.stale_reports(project) == []
+    pipeline.reproduce(project, [])
+    assert asked == [("repro",)]
+    for name in ("tables/table1.md", "figures/figure7.png"):
+        page = project / "reports" / name
+        page.write_bytes(page.read_bytes().replace(b"content id ", b"content id 0"))
+    assert provenance.stale_reports(project) == ["reports/tables/table1.md", "reports/figures/figure7.png"]
+    pipeline.reproduce(project, [])
+    assert asked[2:] == [("repro", "--force", "--single-item", *provenance.REPORTING)]
+    asked.clear()
+    pipeline.reproduce(project, ["--dry"])
+    assert asked == [("repro", "--dry")]
+
+
+def test_what_a_killed_run_took_from_the_reports_is_put_back(project, monkeypatch):
+    taken = project / "reports" / "metrics.json"
+    content = taken.read_text()
+
+    def killed(folder, *arguments):
+        taken.unlink()  # as DVC does before a stage runs
+        raise KeyboardInterrupt
+
+    def failed(folder, *arguments):
+        assert taken.read_text() == content
+        taken.unlink()
+        return 1
+
+    monkeypatch.setattr(pipeline, "dvc", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.reproduce(project, [])
+    assert not taken.exists()
+    monkeypatch.setattr(pipeline, "dvc", failed)
+    assert pipeline.reproduce(project, []) == 1
+    assert taken.read_text() == content
 
 
 def test_what_differs_is_named():

@@ -33,7 +33,7 @@ HARMLESS = {
 }  # modules that change no result
 
 _claims = itertools.count(1)  # of this process: a stage makes the same ones in the same order each time it runs
-_lock = None  # held until this process ends
+_locks = {}  # held until this process ends
 
 
 def folder_of(stage: str) -> Path:
@@ -44,6 +44,24 @@ def clear() -> None:
     """Forgets what the stage that runs has kept: it has ended."""
     if stage := os.environ.get("DVC_STAGE"):
         shutil.rmtree(folder_of(stage), ignore_errors=True)
+
+
+def hold(part: str) -> None:
+    """From here on this process alone is that part of its stage, its "runner" or its "kernel": another is waited for.
+
+    What was killed may leave an orphan behind, for a second or as long as it works: it must not write any more.
+    """
+    stage = os.environ.get("DVC_STAGE")
+    if not stage or part in _locks:
+        return
+    path = folder_of(stage).with_suffix(f".{part}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _locks[part] = path.open("w")
+    try:
+        fcntl.flock(_locks[part], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"Another process still works on {stage}: waiting until it ends.", file=sys.stderr)
+        fcntl.flock(_locks[part], fcntl.LOCK_EX)
 
 
 def claim(what: str, made_from: Callable[[], dict[str, str]], outputs: Iterable[Path] = ()) -> Path | None:
@@ -57,7 +75,7 @@ def claim(what: str, made_from: Callable[[], dict[str, str]], outputs: Iterable[
     if not stage:
         _empty(outputs)
         return None
-    _wait_for_others(folder_of(stage))
+    hold("kernel")
     place = folder_of(stage) / f"{number}"
     record, wanted = place / "made_from.json", made_from() | {"code": code()}
     known = json.loads(record.read_text()) if record.is_file() else None
@@ -74,19 +92,6 @@ def _empty(folders: Iterable[Path]) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-
-
-def _wait_for_others(folder: Path) -> None:
-    """One process works on a stage. A kernel whose parents were killed lives on for a second: it must not write."""
-    global _lock
-    if _lock is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        _lock = (folder / "lock").open("w")
-        try:
-            fcntl.flock(_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"Another process still works on {folder.name}: waiting until it ends.", file=sys.stderr)
-            fcntl.flock(_lock, fcntl.LOCK_EX)
 
 
 def code() -> str:

@@ -1,10 +1,13 @@
 """The fully connected CRF (Krähenbühl, Koltun, NIPS 2011) by pydensecrf, with the release's constants (section 7)."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pydensecrf.densecrf as densecrf
 from joblib import Parallel, delayed
+from PIL import Image
 from pydensecrf.utils import unary_from_softmax
 from tqdm import tqdm
 
@@ -12,7 +15,7 @@ from deconvnet import checkpoints, ensemble, machine, maps, voc
 from deconvnet.files import digest, stamps
 from deconvnet.metrics import confusion, mean_iou
 from deconvnet.params import Crf, Kernel
-from deconvnet.paths import VOC
+from deconvnet.paths import PREDICTIONS, VOC
 
 SMALLEST = 1e-8  # a class that the network rules out stays possible: -log 0 is no energy
 
@@ -55,29 +58,39 @@ def refined(method: str, names: list[str], kernel: Kernel, settings: Crf, rule: 
     return iter(tqdm(jobs, total=len(names), desc=f"CRF of {method}", unit="image", mininterval=1))
 
 
+def made_from(method: str, names: list[str], kernels: list[Kernel], settings: Crf, rule: str) -> dict[str, str]:
+    sources = ("deconvnet", "fcn8s") if method == "edeconvnet" else (method,)
+    return {
+        "settings": digest([kernel.model_dump() for kernel in kernels], settings.steps, settings.normalise, rule),
+        "images": digest(stamps(voc.image_path(VOC, name) for name in names)),
+        "scores": digest(stamps(maps.scores_path(source, name) for source in sources for name in names)),
+    }
+
+
+def label(method: str, names: list[str], kernel: Kernel, settings: Crf, rule: str, folder: Path) -> None:
+    """Writes <folder>/<name>.png, the label map after the CRF, for each image that has none there."""
+    left = [name for name in names if not (folder / f"{name}.png").is_file()]
+    for name, probabilities in zip(left, refined(method, left, kernel, settings, rule), strict=True):
+        voc.save_mask(folder / f"{name}.png", probabilities.argmax(axis=0))
+
+
 def compare(method: str, names: list[str], settings: Crf, rule: str) -> list[float]:
-    """The mean IoU on `names` under each candidate kernel."""
-    truths = [voc.read_labels(VOC, name) for name in names]
+    """The mean IoU on `names` under each candidate kernel; the label maps of a killed run are kept."""
+    place = checkpoints.claim(
+        f"CRF's kernels for {method}", lambda: made_from(method, names, settings.candidates, settings, rule)
+    )
     found = []
-    for kernel in settings.candidates:
-        labelled = refined(method, names, kernel, settings, rule)
-        matrix = sum(confusion(truth, p.argmax(axis=0)) for truth, p in zip(truths, labelled, strict=True))
-        found.append(mean_iou(matrix))
+    with TemporaryDirectory() as elsewhere:
+        for number, kernel in enumerate(settings.candidates):
+            folder = (place or Path(elsewhere)) / f"{number}"
+            label(method, names, kernel, settings, rule, folder)
+            pairs = ((voc.read_labels(VOC, name), np.array(Image.open(folder / f"{name}.png"))) for name in names)
+            found.append(mean_iou(sum(confusion(truth, labels) for truth, labels in pairs)))
     return found
 
 
 def predict_all(method: str, names: list[str], kernel: Kernel, settings: Crf, rule: str) -> None:
     """The label maps of `method` after the CRF, kept as <method>_crf; those of a killed run are kept."""
-    after, sources = f"{method}_crf", ("deconvnet", "fcn8s") if method == "edeconvnet" else (method,)
-
-    def made_from() -> dict[str, str]:
-        return {
-            "settings": digest(kernel.model_dump(), settings.steps, settings.normalise, rule),
-            "images": digest(stamps(voc.image_path(VOC, name) for name in names)),
-            "scores": digest(stamps(maps.scores_path(source, name) for source in sources for name in names)),
-        }
-
-    checkpoints.claim(f"CRF of {method}", made_from, {maps.prediction_path(after, name).parent for name in names})
-    left = [name for name in names if not maps.prediction_path(after, name).is_file()]
-    for name, probabilities in zip(left, refined(method, left, kernel, settings, rule), strict=True):
-        maps.save_prediction(after, name, probabilities)
+    folder = PREDICTIONS / f"{method}_crf"
+    checkpoints.claim(f"CRF of {method}", lambda: made_from(method, names, [kernel], settings, rule), [folder])
+    label(method, names, kernel, settings, rule, folder)

@@ -15,7 +15,7 @@ LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito
 
 
 def save(figure: Figure, path: Path, caption: str = "") -> None:
-    """Writes a PNG; `caption` (data set, split, seeds, content id) goes below the figure."""
+    """Writes a PNG; `caption` (data set, split, seeds, content id) goes below the figure and into the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if caption:
         figure.draw_without_rendering()
@@ -24,7 +24,8 @@ def save(figure: Figure, path: Path, caption: str = "") -> None:
         for legend in figure.legends:
             legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
         figure.text(0.5, lowest / figure.get_figheight(), caption, fontsize=6, color="0.35", ha="center", va="top")
-    figure.savefig(path, dpi=110, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.08)
+    metadata = {"Software": None, "Description": caption or None}
+    figure.savefig(path, dpi=110, metadata=metadata, bbox_inches="tight", pad_inches=0.08)
 
 
 def grid(

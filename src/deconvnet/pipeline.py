@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from deconvnet import params, tables, voc
-from deconvnet.errors import UserError
+from deconvnet.errors import UserError, plainly
+from deconvnet.files import write_whole
 from deconvnet.paths import ROOT
-from deconvnet.provenance import record, write_json
+from deconvnet.provenance import REPORTING, record, stale_reports, write_json
 from deconvnet.submission import write_archive
 
 DEFAULT = "icons"
@@ -132,19 +133,28 @@ def dvc(folder: Path, *arguments: str) -> int:
 
 
 def reproduce(folder: Path, arguments: list[str]) -> int:
-    """`dvc repro`. DVC removes a stage's outputs before it runs: what a failed one took from reports/ is put back."""
+    """`dvc repro`. DVC removes a stage's outputs before it runs: what a failed or killed one took from reports/ is put
+    back.
+    """
     reports, kept = folder / "reports", folder / ".dvc" / "tmp" / "reports"
+    copy_missing(kept, reports)  # of a run that was killed
     shutil.rmtree(kept, ignore_errors=True)
-    if reports.is_dir():
-        shutil.copytree(reports, kept)
+    copy_missing(reports, kept)
     status = dvc(folder, "repro", *arguments)
-    if status and kept.is_dir():
-        for path in kept.rglob("*"):
-            there = reports / path.relative_to(kept)
-            if path.is_file() and not there.exists():
-                there.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, there)
+    if not status and not arguments and stale_reports(folder):
+        print("\nCode has changed and its results have not: the reports are made again, to say so.\n", flush=True)
+        status = dvc(folder, "repro", "--force", "--single-item", *REPORTING)
+    if status:
+        copy_missing(kept, reports)
+    shutil.rmtree(kept, ignore_errors=True)
     return status
+
+
+def copy_missing(source: Path, target: Path) -> None:
+    for path in source.rglob("*"):
+        there = target / path.relative_to(source)
+        if path.is_file() and not there.exists():
+            write_whole(there, path.read_bytes())
 
 
 def reproduce_extra(folder: Path, name: str, targets: list[str]) -> int:
@@ -165,6 +175,7 @@ def show(folder: Path) -> None:
     print("Report     ", folder / "reports" / "site" / "index.html")
 
 
+@plainly()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deconvnet.pipeline", description=__doc__.split("\n")[0])
     parser.add_argument("--profile", default=DEFAULT)
@@ -175,20 +186,17 @@ def main() -> None:
         "--seeds", type=int, default=0, metavar="N", help="then the default with N other seeds, likewise"
     )
     arguments, for_dvc = parser.parse_known_args()
-    try:
-        settings = settings_of(arguments.profile, arguments.data, arguments.seed)
-        check(settings)
-        if settings["data"]["source"] == "voc2012":
-            from deconvnet import forecast  # imported here because it takes seconds and no other source needs it
+    settings = settings_of(arguments.profile, arguments.data, arguments.seed)
+    check(settings)
+    if settings["data"]["source"] == "voc2012":
+        from deconvnet import forecast  # imported here because it takes seconds and no other source needs it
 
-            print(forecast.text(params.validate(settings, "The profile")), flush=True)
-        if "://" in (settings["proposals"]["forest"] or ""):
-            from deconvnet.proposals import fetch_forest  # likewise
+        print(forecast.text(params.validate(settings, "The profile")), flush=True)
+    if "://" in (settings["proposals"]["forest"] or ""):
+        from deconvnet.proposals import fetch_forest  # likewise
 
-            settings["proposals"]["forest"] = str(fetch_forest(params.Proposals(**settings["proposals"]), DOWNLOADS))
-        folder = ROOT if settings["profile"] == DEFAULT else prepare_apart(settings)
-    except UserError as error:
-        sys.exit(f"\n{error}\n")
+        settings["proposals"]["forest"] = str(fetch_forest(params.Proposals(**settings["proposals"]), DOWNLOADS))
+    folder = ROOT if settings["profile"] == DEFAULT else prepare_apart(settings)
     steps = [lambda: reproduce(folder, for_dvc)]
     if arguments.ablations:
         steps.append(lambda: reproduce_extra(folder, "ablations", ["train"]))

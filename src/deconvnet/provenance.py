@@ -23,8 +23,6 @@ from deconvnet.paths import ROOT
 
 # The stages that only look at results. They ask for the id, and their own entries are those of the run before.
 REPORTING = ("evaluate", "windows", "decoder", "claims", "figures", "report")
-
-
 SOURCES = ("src", "notebooks", "conf", "dvc.yaml", "params.yaml")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless", "pydensecrf2", "papermill", "dvc")
 
@@ -43,6 +41,16 @@ def content_id(root: Path = ROOT) -> str:
             sources[name] = [code, stage.get("params", {})]
     sources["data files"] = [out["md5"] for out in stages["data"]["outs"] if out["path"] == "data/voc"]
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def stale_reports(root: Path = ROOT) -> list[str]:
+    """The tables, pages and figures that name another content id than today's: DVC makes none of them again where
+    code behind them changed and its results did not.
+    """
+    reports, today = root / "reports", content_id(root)
+    pages = [reports / "README.md", *sorted((reports / "tables").glob("*.md")), *sorted(reports.glob("figures/*.png"))]
+    named = {p: set(re.findall(rb"content id ([0-9a-f]{12})", p.read_bytes())) for p in pages if p.is_file()}
+    return [str(page.relative_to(root)) for page, ids in named.items() if ids - {today.encode()}]
 
 
 def content_ids(root: Path = ROOT) -> dict[str, str]:

@@ -24,6 +24,7 @@ from pygments.formatters import HtmlFormatter
 from tqdm import tqdm
 
 from deconvnet import maps, params, samples, tables, voc
+from deconvnet.errors import plainly
 from deconvnet.paths import FIGURES, REPORTS, SAMPLES, STEPS, TABLES, VOC
 
 SITE = REPORTS / "site"
@@ -240,4 +241,5 @@ def build() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(build())
+    with plainly("report"):
+        sys.exit(build())

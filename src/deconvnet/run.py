@@ -9,6 +9,7 @@ Progress bars of the notebook reach the terminal live. An error that the user ca
 import argparse
 import ctypes
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from deconvnet import checkpoints, machine
+from deconvnet.errors import UserError, no_room, plainly
 from deconvnet.paths import ROOT
 from deconvnet.provenance import record_seconds
 
@@ -33,12 +35,13 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a debugger's warning that no reader needs
     "OMP_NUM_THREADS": str(machine.threads()),
 }
-NO_ROOM = ("OSError", "PermissionError")  # as the kernel names them
 VOLATILE = ("papermill", "execution", "widgets", "language_info")  # times, versions and paths of the machine
 
 
 def stable(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Leaves what a reader sees: no timing, no standard error (progress bars), one output per stream, counted cells."""
+    """Leaves what a reader sees, one output per stream, counted cells: no timing, no addresses in memory, and no
+    standard error (progress bars).
+    """
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:02d}"
         for key in VOLATILE:
@@ -53,6 +56,8 @@ def stable(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 if shown and shown[-1].output_type == "stream":
                     shown[-1].text += output.text
                     continue
+            if plain := output.get("data", {}).get("text/plain"):
+                output.data["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", plain)  # an address in memory
             shown.append(output)
         cell.outputs = shown
     for key in VOLATILE:
@@ -82,9 +87,11 @@ def tidy() -> None:
 
 
 def die_with_parent() -> None:
-    """If DVC is killed, this process and with it the kernel end too: no orphan writes beside its successor (Linux)."""
+    """If DVC is killed, this process and with it the kernel end too: nothing works on unseen (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if "DVC_STAGE" in os.environ and os.getsid(os.getppid()) != os.getsid(0):
+            sys.exit("DVC has ended before its stage began.")  # whoever adopts orphans has a session of its own
 
 
 def run(notebook: Path, output: Path, parameters: dict) -> None:
@@ -107,11 +114,6 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
     partial.unlink()
 
 
-def no_room(name: str, error) -> str:
-    kept = "What was done before is kept: make room there, or make it writable, and run the same command again."
-    return f"\n{name}: {error}. {kept}\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", nargs="?", help="the notebook, without folder and ending")
@@ -124,20 +126,20 @@ def main() -> None:
     if arguments.output is None:
         parser.error("a notebook and an output are needed")
     die_with_parent()
+    checkpoints.hold("runner")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     parameters = {name: yaml.safe_load(value) for name, value in arguments.parameters}
     started = time.monotonic()
-    try:
-        run(ROOT / "notebooks" / f"{arguments.name}.ipynb", arguments.output, parameters)
-    except PapermillExecutionError as error:
-        if error.ename == "UserError":
-            sys.exit(f"\n{arguments.name}: {error.evalue}\n")
-        if error.ename in NO_ROOM:
-            sys.exit(no_room(arguments.name, error.evalue))
-        sys.exit(f"\n{error}\nThe notebook as far as it came: {arguments.output.with_suffix('.failed.ipynb')}\n")
-    except OSError as error:
-        sys.exit(no_room(arguments.name, error))
+    with plainly(arguments.name):
+        try:
+            run(ROOT / "notebooks" / f"{arguments.name}.ipynb", arguments.output, parameters)
+        except PapermillExecutionError as error:
+            if error.ename == "UserError":
+                raise UserError(error.evalue) from None
+            if said := no_room(error.evalue):
+                raise UserError(said) from None
+            sys.exit(f"\n{error}\nThe notebook as far as it came: {arguments.output.with_suffix('.failed.ipynb')}\n")
     checkpoints.clear()
     record_seconds(arguments.output.stem, time.monotonic() - started)
 

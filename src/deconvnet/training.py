@@ -80,6 +80,7 @@ def loader(batches: Batches, start: int = 0) -> DataLoader:
 @contextmanager
 def live_curve(name: str) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """A `log` for `train` that writes reports/curves/<name> with DVCLive, for `dvc plots`."""
+    checkpoints.hold("kernel")  # an orphan's rows must not come between these
     with Live(str(CURVES / name), dvcyaml=None, save_dvc_exp=False) as live:
 
         def log(step: int, row: dict[str, float]) -> None:

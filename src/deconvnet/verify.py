@@ -55,7 +55,7 @@ def strangers(folder: Path = ROOT) -> list[str]:
                 found.add(f"params.yaml: {key}")
     if json.loads((folder / "reports" / "contents.json").read_text()) != provenance.content_ids(folder):
         found.add("reports/contents.json")
-    return sorted(found)
+    return sorted(found | {*provenance.stale_reports(folder)})
 
 
 def md5_of(path: Path) -> str | None:

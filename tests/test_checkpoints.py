@@ -183,15 +183,15 @@ def test_a_digest_tells_contents_apart():
 
 def test_no_room_is_told_from_other_errors(tmp_path):
     for number, name in ((errno.ENOSPC, "No space left"), (errno.EACCES, "Permission"), (errno.EROFS, "Read-only")):
-        said = errors.no_room(OSError(number, os.strerror(number), "a/b.json"))
+        said = errors.no_room(OSError(number, os.strerror(number), "/a/b.json"))
         assert name in said
-        assert "'a/b.json'. What was done before is kept" in said
+        assert "'/a/b.json'. What was done before is kept" in said
     assert f"left on device in {ROOT}." in errors.no_room("[Errno 28] No space left on device")
     assert errors.no_room(FileNotFoundError(errno.ENOENT, "No such file", "a")) is None
     with pytest.raises(FileNotFoundError), errors.plainly("it"):
         (tmp_path / "none").read_text()
-    with pytest.raises(SystemExit, match=r"\nit: .*'a'. What was done before is kept"), errors.plainly("it"):
-        raise PermissionError(errno.EACCES, "Permission denied", "a")
+    with pytest.raises(SystemExit, match=r"\nit: .*'/a'. What was done before is kept"), errors.plainly("it"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/a")
 
 
 # Images

@@ -90,7 +90,8 @@ def claim(what: str, made_from: Callable[[], dict[str, str]], outputs: Iterable[
 
 def _empty(folders: Iterable[Path]) -> None:
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(folder)
         folder.mkdir(parents=True)
 
 

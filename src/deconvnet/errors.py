@@ -23,7 +23,8 @@ def no_room(error) -> str | None:
     found = re.search(r"\[Errno (\d+)\][^'\"]*('[^']*')?", str(error))
     if found and int(found[1]) in NO_ROOM:
         kept = "What was done before is kept: make room there, or make it writable, and run the same command again."
-        return f"{found[0].strip()}{'' if found[2] else f' in {ROOT}'}. {kept}"
+        place = "" if "'/" in found[0] else f" in {ROOT}"
+        return f"{found[0].strip()}{place}. {kept}"
     return None
 
 

@@ -55,7 +55,7 @@ def test_sum_and_mean_name_the_same_classes():
 
 
 def test_the_maximum_is_what_inference_makes(net):
-    scores = windows.scores_of(net, IMAGE, WINDOWS, settings(batch=2))
+    scores = inference.scores_of(net, [IMAGE], [WINDOWS], 2)[0]
     together = inference.score_windows(net, IMAGE, WINDOWS, 2)
     assert torch.allclose(windows.aggregate(scores, WINDOWS, SHAPE, "maximum"), together, atol=1e-5)
     *_, last = windows.grow(scores, WINDOWS, SHAPE, [1, 3, 5])
@@ -63,7 +63,7 @@ def test_the_maximum_is_what_inference_makes(net):
 
 
 def test_each_step_is_the_map_of_that_many_windows(net):
-    scores = windows.scores_of(net, IMAGE, WINDOWS, settings())
+    scores = inference.scores_of(net, [IMAGE], [WINDOWS], 4)[0]
     steps = list(windows.grow(scores, WINDOWS, SHAPE, [1, 2, 4, 100]))
     for count, step in zip((1, 2, 4, 5), steps, strict=True):
         alone = windows.aggregate(scores[:count], WINDOWS[:count], SHAPE, "maximum")

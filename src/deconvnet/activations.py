@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from deconvnet import boxes, machine
+from deconvnet import boxes, cutting, machine
 from deconvnet.examples import BOX, Images, only_object
 from deconvnet.network import DeconvNet
 from deconvnet.samples import Samples
@@ -71,7 +71,7 @@ def cut(images: Images, objects: pd.DataFrame, context: float, size: int) -> tup
 def forward(net: DeconvNet, pictures: np.ndarray) -> dict[str, torch.Tensor]:
     """The decoder's maps for uint8 (N, s, s, 3) pictures."""
     with recorded(net) as maps:
-        net(boxes.to_tensor(pictures).to(machine.device(), memory_format=torch.channels_last))
+        net(cutting.to_tensor(pictures).to(machine.device(), memory_format=torch.channels_last))
     return maps
 
 

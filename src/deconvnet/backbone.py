@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import nn
-from torchvision.models import VGG16_Weights, vgg16
 
 from deconvnet import caffe, machine
 from deconvnet.errors import UserError
@@ -55,6 +54,8 @@ def vgg16_state(encoder: Encoder, source: nn.Module) -> dict[str, torch.Tensor]:
     torchvision's net sees (RGB / 255 - m) / s, ours (RGB - mean) / std: the first layer takes up the scale, and the
     encoder's mean becomes 255 m.
     """
+    from torchvision.models import VGG16_Weights  # late, here and below: seconds that a backbone of our own saves
+
     convolutions = [m for m in source.features if isinstance(m, nn.Conv2d)]
     fc6, fc7 = source.classifier[0], source.classifier[3]
     names = [name for name, m in encoder.named_modules() if isinstance(m, nn.Conv2d)]
@@ -78,6 +79,8 @@ def plain(encoder: Encoder) -> Encoder:
 
 def download_vgg16() -> nn.Module:
     """torchvision's plain VGG-16, 528 MB, from its cache or downloaded, checked by its hash. Raises UserError."""
+    from torchvision.models import VGG16_Weights, vgg16
+
     wanted = VGG16_Weights.IMAGENET1K_V1
     path = Path(torch.hub.get_dir()) / "checkpoints" / wanted.url.rsplit("/", 1)[1]
     try:

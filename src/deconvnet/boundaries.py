@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from deconvnet import boxes, checkpoints, machine, maps, voc
+from deconvnet import boxes, checkpoints, cutting, machine, maps, voc
 from deconvnet.examples import Batches, Images
-from deconvnet.files import digest, stamps
+from deconvnet.files import digest, finished, stamps
 from deconvnet.params import Boundaries
 from deconvnet.voc import VOID
 
@@ -121,7 +121,7 @@ def shrink_marks(marks: np.ndarray, side: int) -> np.ndarray:
 def probability(net: BoundaryNet, image: np.ndarray, scales: list[float]) -> np.ndarray:
     """RGB uint8 (H, W, 3) → float32 (H, W) in 0–1: of a contour at each pixel, the mean over the image's `scales`."""
     shape, device = image.shape[:2], machine.device()
-    whole = boxes.to_tensor(image[None]).to(device, memory_format=torch.channels_last)
+    whole = cutting.to_tensor(image[None]).to(device, memory_format=torch.channels_last)
     total = torch.zeros(shape, device=device)
     for scale in scales:
         size = [max(round(scale * side), 8) for side in shape]
@@ -143,5 +143,5 @@ def find_boundaries(net: BoundaryNet, folder: Path, names: list[str], scales: li
 
     checkpoints.claim("Contours", made_from, {maps.boundaries_path(name).parent for name in names})
     for name in tqdm(names, desc="boundaries", unit="image", mininterval=1):
-        if not maps.boundaries_path(name).is_file():
+        if not finished(maps.boundaries_path(name)):
             maps.save_boundaries(name, probability(net, voc.read_image(folder, name), scales))

@@ -5,8 +5,6 @@ Boxes may leave the image. Outside of it the picture is 0 and the label is void 
 
 import cv2
 import numpy as np
-import torch
-from torch.nn import functional as F
 
 
 def extend(boxes: np.ndarray, factor: float, square: bool) -> np.ndarray:
@@ -39,33 +37,3 @@ def resize_image(image: np.ndarray, side: int) -> np.ndarray:
 
 def resize_labels(labels: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
-
-
-def windows(image: np.ndarray, boxes: np.ndarray, side: int, antialias: bool = False) -> torch.Tensor:
-    """The contents of (N, 4) boxes of an RGB image, each resized: float (N, 3, side, side) in 0–255.
-
-    `antialias` smooths what shrinks, as MATLAB's imresize does in the release's inference [recalled]; its training
-    does not.
-    """
-    cuts = [crop(image, box, 0) for box in boxes]
-    if not antialias:
-        return to_tensor(np.stack([resize_image(cut, side) for cut in cuts]))
-    wanted = {"size": (side, side), "mode": "bilinear", "align_corners": False, "antialias": True}
-    return torch.cat([F.interpolate(to_tensor(cut[None]), **wanted) for cut in cuts])
-
-
-def to_tensor(images: np.ndarray) -> torch.Tensor:
-    """uint8 (N, H, W, 3) → float (N, 3, H, W)"""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float()
-
-
-def paste_maximum(canvas: torch.Tensor, scores: torch.Tensor, box: np.ndarray, antialias: bool = False) -> None:
-    """Raises (C, H, W) `canvas` in place to the (C, s, s) scores of a window, resized to its box (section 5)."""
-    height, width = canvas.shape[-2:]
-    x1, y1, x2, y2 = (int(v) for v in box)
-    wanted = {"size": (y2 - y1, x2 - x1), "mode": "bilinear", "align_corners": False, "antialias": antialias}
-    scores = F.interpolate(scores[None], **wanted)[0]
-    left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
-    if left < right and top < bottom:
-        part = canvas[:, top:bottom, left:right]
-        torch.maximum(part, scores[:, top - y1 : bottom - y1, left - x1 : right - x1], out=part)

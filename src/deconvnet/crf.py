@@ -12,7 +12,7 @@ from pydensecrf.utils import unary_from_softmax
 from tqdm import tqdm
 
 from deconvnet import checkpoints, ensemble, machine, maps, voc
-from deconvnet.files import digest, stamps
+from deconvnet.files import digest, finished, stamps
 from deconvnet.metrics import confusion, mean_iou
 from deconvnet.params import Crf, Kernel
 from deconvnet.paths import PREDICTIONS, VOC
@@ -69,7 +69,7 @@ def made_from(method: str, names: list[str], kernels: list[Kernel], settings: Cr
 
 def label(method: str, names: list[str], kernel: Kernel, settings: Crf, rule: str, folder: Path) -> None:
     """Writes <folder>/<name>.png, the label map after the CRF, for each image that has none there."""
-    left = [name for name in names if not (folder / f"{name}.png").is_file()]
+    left = [name for name in names if not finished(folder / f"{name}.png")]
     for name, probabilities in zip(left, refined(method, left, kernel, settings, rule), strict=True):
         voc.save_mask(folder / f"{name}.png", probabilities.argmax(axis=0))
 

@@ -6,40 +6,25 @@ A training example is a row of a table of boxes; crops are never stored.
 """
 
 import copy
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from deconvnet import boxes, voc
+from deconvnet import boxes
+from deconvnet.cutting import Cuts
 from deconvnet.errors import UserError
 from deconvnet.files import digest
 from deconvnet.params import Backbone, Crops, Fcn, Params
 from deconvnet.paths import OBJECTS
+from deconvnet.pixels import Images
 from deconvnet.proposals import load_proposals, overlaps
 from deconvnet.voc import VOID
 
 BOX = ["x1", "y1", "x2", "y2"]
-
-
-class Images:
-    """The photographs and masks of a list of ids, decoded once and kept as uint8."""
-
-    def __init__(self, folder: Path, names: list[str], masks: bool = True):
-        read = [voc.read_image, *([voc.read_labels, voc.read_instances] if masks else [])]
-        progress = tqdm(names, desc="reading images", unit="image", mininterval=1)
-        self.stored = {name: tuple(reader(folder, name) for reader in read) for name in progress}
-
-    def made_from(self) -> str:
-        """A hash over all pixels, masks and ids."""
-        return digest(*(part for name, arrays in self.stored.items() for part in (name, *arrays)))
-
-    def __getitem__(self, name: str) -> tuple[np.ndarray, ...]:
-        return self.stored[name]
 
 
 def only_object(labels: np.ndarray, instances: np.ndarray, instance: int) -> np.ndarray:
@@ -96,13 +81,22 @@ def overlapping(proposals: dict[str, np.ndarray], objects: pd.DataFrame, iou: fl
 class Batches(Dataset):
     """Item `step` is one training batch, a function of (seed, step) alone: any worker may make any of them.
 
-    Examples are drawn with replacement, by the column `weight` of the table if it has one.
+    Examples are drawn with replacement, by the column `weight` of the table if it has one. `make` gives one of them;
+    `cut`, where there is one, all of a batch on a device, to one grey level.
     """
 
     def __init__(
-        self, table: pd.DataFrame, batch: int, steps: int, seed: int, make: Callable, images: Images | None = None
+        self,
+        table: pd.DataFrame,
+        batch: int,
+        steps: int,
+        seed: int,
+        make: Callable,
+        images: Images | None = None,
+        cut: Callable | None = None,
     ):
         self.table, self.batch, self.steps, self.seed, self.make, self.images = table, batch, steps, seed, make, images
+        self.cut = cut
         self.weights = table["weight"] / table["weight"].sum() if "weight" in table else None
 
     def like(self, steps: int, batch: int) -> "Batches":
@@ -121,29 +115,40 @@ class Batches(Dataset):
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """float (N, 3, s, s) RGB in 0–255 and int64 labels, (N, s, s) or, for the backbone, (N,)."""
-        if not 0 <= step < self.steps:
-            raise IndexError(step)
-        rng = np.random.default_rng([self.seed, step])
-        picked = rng.choice(len(self.table), size=self.batch, p=self.weights)
-        made = [self.make(row, rng) for row in self.table.iloc[picked].itertuples()]
+        picked, rng = self.draw(step)
+        made = [self.make(row, rng) for row in picked.itertuples()]
         images, labels = (np.stack(part) for part in zip(*made, strict=True))
         images = torch.from_numpy(images).permute(0, 3, 1, 2).float()
         return images, torch.from_numpy(labels).long()
 
+    def draw(self, step: int) -> tuple[pd.DataFrame, np.random.Generator]:
+        """The rows of batch `step`, and the random numbers from which the rest of it follows."""
+        if not 0 <= step < self.steps:
+            raise IndexError(step)
+        rng = np.random.default_rng([self.seed, step])
+        return self.table.iloc[rng.choice(len(self.table), size=self.batch, p=self.weights)], rng
 
-def jitter(image: np.ndarray, labels: np.ndarray, size: int, wide: int | None, rng: np.random.Generator):
+    def on(self, device: torch.device, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The batches from number `start` on, cut on `device`, where all images lie."""
+        for step in range(start, self.steps):
+            yield self.cut(*self.draw(step), device)
+
+
+def jitter(image: np.ndarray, labels: np.ndarray, size: int, wide: int, rng: np.random.Generator):
     """Resize to `wide` (250 in the paper), cut a random `size` (224) out of it, flip half of the time."""
-    wide = wide or size
-    y, x = rng.integers(wide - size + 1, size=2)
+    (y, x), flip = corner_and_flip(size, wide, rng)
     image = boxes.resize_image(image, wide)[y : y + size, x : x + size]
     labels = boxes.resize_labels(labels, wide)[y : y + size, x : x + size]
-    return (image[:, ::-1], labels[:, ::-1]) if rng.random() < 0.5 else (image, labels)
+    return (image[:, ::-1], labels[:, ::-1]) if flip else (image, labels)
 
 
-def recoloured(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another picture of the same thing: channels permuted, and a negative half of the time."""
-    image = image[..., rng.permutation(3)]
-    return 255 - image if rng.random() < 0.5 else image
+def corner_and_flip(size: int, wide: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+    return rng.integers(wide - size + 1, size=2), rng.random() < 0.5
+
+
+def other_colours(rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+    """For another picture of the same thing: channels permuted, and a negative half of the time."""
+    return rng.permutation(3), rng.random() < 0.5
 
 
 def crop_batches(images: Images, table: pd.DataFrame, settings: Crops | Backbone, size: int) -> Batches:
@@ -152,7 +157,8 @@ def crop_batches(images: Images, table: pd.DataFrame, settings: Crops | Backbone
     With the backbone's settings each crop has the one label of its row.
     """
     table = table.assign(**dict(zip(BOX, boxes.extend(table[BOX], settings.context, settings.square).T, strict=True)))
-    classify = isinstance(settings, Backbone)
+    classify, wide = isinstance(settings, Backbone), settings.jitter or size
+    recolour = classify and settings.recolour
 
     def make(row, rng):
         image, labels, instances = images[row.image]
@@ -160,12 +166,36 @@ def crop_batches(images: Images, table: pd.DataFrame, settings: Crops | Backbone
         cut = boxes.crop(labels, box, VOID)
         if row.instance:
             cut = only_object(cut, boxes.crop(instances, box, VOID), row.instance)
-        image, cut = jitter(boxes.crop(image, box, 0), cut, size, settings.jitter, rng)
-        if classify:
-            return (recoloured(image, rng) if settings.recolour else image), row.label
-        return image, cut
+        image, cut = jitter(boxes.crop(image, box, 0), cut, size, wide, rng)
+        if recolour:
+            order, negative = other_colours(rng)
+            image = 255 - image[..., order] if negative else image[..., order]
+        return image, row.label if classify else cut
 
-    return Batches(table, settings.batch, settings.updates, settings.seed, make, images)
+    def cut(picked, rng, device):
+        drawn = [(*corner_and_flip(size, wide, rng), *(other_colours(rng) if recolour else ())) for _ in picked.index]
+        corner, flip, *colours = (np.stack(part) for part in zip(*drawn, strict=True))
+        at = np.array([images.index[name] for name in picked["image"]])
+        shape, start = images.shapes[at], images.starts[at]
+        columns = start, shape, picked[BOX], corner, flip, picked[["instance", "label"]], *colours
+        start, shape, box, corner, flip, rows, *colours = (
+            torch.from_numpy(np.ascontiguousarray(column)).to(device, non_blocking=True) for column in columns
+        )
+        flat, cuts = images.on(device), partial(Cuts, start=start, shape=shape, boxes=box, corner=corner, flip=flip)
+        cuts = partial(cuts, wide=wide, size=size)
+        pictures, area = cuts().pictures(flat), shape.prod(dim=1)
+        if recolour:
+            order, negative = colours
+            pictures = pictures.gather(1, order[:, :, None, None].expand_as(pictures))
+            pictures = torch.where(negative[:, None, None, None], 255 - pictures, pictures)
+        if classify:
+            return pictures, rows[:, 1]
+        labels = cuts(start=start + 3 * area).labels(flat, VOID)
+        instance = rows[:, :1, None]
+        mine = (cuts(start=start + 4 * area).labels(flat, VOID) == instance) | (labels == VOID) | (instance == 0)
+        return pictures, labels.where(mine, 0).long()
+
+    return Batches(table, settings.batch, settings.updates, settings.seed, make, images, cut)
 
 
 def image_batches(images: Images, names: list[str], settings: Fcn, stride: int) -> Batches:

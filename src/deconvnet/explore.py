@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from deconvnet import activations, boxes, crf, ensemble, figures, inference, paths, voc, windows
+from deconvnet import activations, crf, cutting, ensemble, figures, inference, paths, voc, windows
 from deconvnet.errors import UserError
 from deconvnet.params import Kernel
 from deconvnet.predict import Predictor, read_photograph
@@ -46,7 +46,7 @@ class Explorer:
         more = self.settings.inference.model_copy(update={"windows": self.most})
         self.windows = inference.choose_windows(proposals, self.image.shape[:2], more)
         net, options = self.predictor.deconvnet, self.settings.inference
-        self.scores = windows.scores_of(net, self.image, self.windows, options)
+        (self.scores,) = inference.scores_of(net, [self.image], [self.windows], options.batch, options.antialias)
         self.whole = inference.score_image(self.predictor.fcn, self.image, options.canvas).cpu().numpy()
         return self
 
@@ -80,7 +80,7 @@ class Explorer:
         """The channels of a decoder layer with the most energy, for one of the windows (0 is the best proposal)."""
         box = self.windows[min(window, len(self.windows) - 1)]
         net = self.predictor.deconvnet
-        picture = boxes.windows(self.image, box[None], net.size)[0].permute(1, 2, 0).byte().numpy()
+        picture = cutting.cut_windows(self.image, box[None], net.size)[0].permute(1, 2, 0).byte().numpy()
         maps = activations.forward(net, picture[None])[name][0]
         strongest = maps.square().sum(dim=(1, 2)).argsort(descending=True)[:channels]
         figure, axes = plt.subplots(1, channels + 1, figsize=(1.6 * (channels + 1), 1.9), layout="constrained")

@@ -10,22 +10,29 @@ import numpy as np
 import pandas as pd
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
     """Writes a file in one step: whoever reads it, after a kill or a full disk too, finds the old content or the new.
 
-    Raises OSError; what was there before is then still there.
+    `durable`: after a loss of power too, which takes milliseconds a file. Without it such a file may then be empty,
+    which `finished` tells. Raises OSError; what was there before is then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk does not say whose file it was
+
+
+def finished(path: Path) -> bool:
+    """Whether a file that `write_whole` writes is there."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def digest(*parts) -> str:

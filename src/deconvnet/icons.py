@@ -105,9 +105,11 @@ def noise(rng: np.random.Generator, width: int, height: int, coarsest: int, slop
     total, weight, cell = np.zeros((height, width), np.float32), 1.0, coarsest
     while cell >= 1:
         grid = rng.standard_normal((height // cell + 3, width // cell + 3), dtype=np.float32)
-        total += weight * cv2.resize(grid, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)[:height, :width]
+        fine = cv2.resize(grid, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC) if cell > 1 else grid
+        total += weight * fine[:height, :width]
         weight, cell = weight * slope, cell // 2
-    return (total - total.mean()) / (total.std() + 1e-6)
+    total -= total.mean()
+    return total / (np.sqrt(np.square(total).mean()) + 1e-6)
 
 
 def palette(rng: np.random.Generator) -> np.ndarray:
@@ -117,17 +119,20 @@ def palette(rng: np.random.Generator) -> np.ndarray:
 
 
 def surface(rng: np.random.Generator, width: int, height: int, base: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """A textured and shaded surface with markings of another colour, (height, width, 3) float32."""
+    """A textured and shaded surface with markings of another colour, (3, height, width) float32."""
     slope, coarsest = rng.uniform(*SLOPE), rng.choice(COARSEST, 2)
     amplitude = np.exp(rng.uniform(*np.log(TEXTURE)))
     stretch = rng.uniform(0.5, 2)  # grain longer one way than the other
     grain = noise(rng, int(width * stretch), height, int(coarsest[0]), slope)
     grain = cv2.resize(grain, (width, height), interpolation=cv2.INTER_AREA)
     markings = 1 / (1 + np.exp(-8 * (noise(rng, width, height, int(coarsest[1]), 0.4) - rng.uniform(*MARKING))))
-    x, y = np.meshgrid(np.linspace(-0.5, 0.5, width), np.linspace(-0.5, 0.5, height))
+    x, y = np.linspace(-0.5, 0.5, width), np.linspace(-0.5, 0.5, height)[:, None]
     shading = SHADING * (rng.standard_normal() * x + rng.standard_normal() * y)
-    light = (shading + amplitude * grain)[..., None] * (1 + 0.15 * rng.standard_normal(3))
-    return (base + light + markings[..., None] * (other - base)).astype(np.float32)
+    light, tint = shading + amplitude * grain, 1 + 0.15 * rng.standard_normal(3)
+    planes = np.empty((3, height, width), np.float32)
+    for plane, b, o, t in zip(planes, base, other, tint, strict=True):  # plane by plane: three times as fast
+        plane[:] = b + light * t + markings * (o - b)
+    return planes
 
 
 def place(
@@ -157,7 +162,7 @@ def place(
 
 
 def background(rng: np.random.Generator, width: int, height: int, colours: np.ndarray) -> np.ndarray:
-    """Ground, sky and clutter, (height, width, 3) float32."""
+    """Ground, sky and clutter, (3, height, width) float32."""
     image = surface(rng, width, height, *rng.choice(colours, 2, replace=False))
     for _ in range(rng.integers(*CLUTTER)):
         mask = np.zeros((height, width), np.uint8)
@@ -179,7 +184,7 @@ def background(rng: np.random.Generator, width: int, height: int, colours: np.nd
             cv2.fillConvexPoly(mask, points, 255, cv2.LINE_AA)
         else:
             mask = place(rng, rng.choice(DISTRACTORS), extent * 0.6 + 6, width, height)[0] * 255
-        cover = (mask / np.float32(255))[..., None]
+        cover = mask / np.float32(255)
         image = image * (1 - cover) + surface(rng, width, height, *rng.choice(colours, 2, replace=False)) * cover
     return image
 
@@ -211,11 +216,10 @@ def scene(rng: np.random.Generator, width: int = 160, height: int = 120) -> tupl
             continue
         # Never in the colour nearest to what it covers, or it could not be learnt; but its markings are: there the
         # contour is weak, as parts of most contours are in photographs.
-        distance = np.linalg.norm(colours - image[mine].mean(axis=0), axis=1)
+        distance = np.linalg.norm(colours - image.transpose(1, 2, 0)[mine].mean(axis=0), axis=1)
         ground, *others = colours[np.argsort(distance)]
         body, holes = rng.choice(others, 2, replace=False)
         outer, inner = surface(rng, width, height, body, ground), surface(rng, width, height, holes, ground)
-        ink, filled = ink[..., None], filled[..., None]
         image = image * (1 - filled) + (outer * ink + inner * (1 - ink)) * filled
         instances[mine] = len(kinds)
         kinds.append(kind)
@@ -224,7 +228,7 @@ def scene(rng: np.random.Generator, width: int = 160, height: int = 120) -> tupl
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))  # a pixel on either side of a contour is void
     contour = cv2.morphologyEx(instances, cv2.MORPH_GRADIENT, cross) > 0
     labels[contour] = instances[contour] = VOID
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(*BLUR))
+    image = cv2.GaussianBlur(np.ascontiguousarray(image.transpose(1, 2, 0)), (0, 0), rng.uniform(*BLUR))
     image += rng.uniform(*NOISE) * rng.standard_normal(image.shape, dtype=np.float32)
     return np.clip(image, 0, 255).astype(np.uint8), labels, instances
 

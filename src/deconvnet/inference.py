@@ -1,14 +1,22 @@
-"""From an image to a map of 21 raw scores: DeconvNet window by window (section 5 of the paper), FCN-8s at once."""
+"""From images to maps of 21 raw scores: DeconvNet window by window (section 5 of the paper), FCN-8s at once."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from deconvnet import boxes, checkpoints, machine, maps, voc
-from deconvnet.files import digest, stamps
+from deconvnet import boxes, checkpoints, cutting, machine, maps, voc
+from deconvnet.files import digest, finished, stamps
+from deconvnet.folding import for_inference
 from deconvnet.params import Inference
 from deconvnet.paths import VOC
+
+GROUP = 4  # images whose windows share batches
+ELEMENTS = 2**22  # of a map that are put together at once: all classes of a 500×375 photograph, one of a huge picture's
 
 
 def choose_windows(proposals: np.ndarray, shape: tuple[int, int], settings: Inference) -> np.ndarray:
@@ -24,22 +32,38 @@ def choose_windows(proposals: np.ndarray, shape: tuple[int, int], settings: Infe
 
 
 @torch.inference_mode()
+def scores_of(
+    net: nn.Module, images: list[np.ndarray], windows: list[np.ndarray], batch: int, antialias: bool = False
+) -> tuple[torch.Tensor, ...]:
+    """The raw scores of each image's windows, float (N, 21, s, s); all images' windows go through `net` together."""
+    device = machine.device()
+    cut = [cutting.cut_windows(i, w, net.size, antialias, device) for i, w in zip(images, windows, strict=True)]
+    parts = [net(part.contiguous(memory_format=torch.channels_last)) for part in torch.cat(cut).split(batch)]
+    return torch.cat([part.contiguous() for part in parts]).split([len(w) for w in windows])
+
+
+@torch.inference_mode()
+def maximum(
+    scores: torch.Tensor, windows: np.ndarray, shape: tuple[int, int], antialias: bool = False
+) -> Iterator[torch.Tensor]:
+    """The pixel-wise maximum of the windows' raw scores over a zero base, float32 (c, H, W) for some classes at a time.
+
+    The zero base is the release's: a negative score never wins, and a pixel that no window covers is background.
+    Softmax comes after the aggregation, never before. Classes do not meet here, so memory is bounded by a few of them.
+    """
+    for part in scores.split(max(ELEMENTS // (shape[0] * shape[1]), 1), dim=1):
+        canvas = torch.zeros(part.shape[1], *shape, device=part.device)
+        for score, box in zip(part, windows, strict=True):
+            cutting.paste_maximum(canvas, score, box, antialias)
+        yield canvas
+
+
 def score_windows(
     net: nn.Module, image: np.ndarray, windows: np.ndarray, batch: int, antialias: bool = False
 ) -> torch.Tensor:
-    """RGB uint8 (H, W, 3) → float (21, H, W): the pixel-wise maximum of the windows' raw scores over a zero base.
-
-    The zero base is the release's: a negative score never wins, and a pixel that no window covers is background.
-    Softmax comes after the aggregation, never before.
-    """
-    device, size = machine.device(), net.size
-    canvas = torch.zeros(net.score.out_channels, *image.shape[:2], device=device)
-    for start in range(0, len(windows), batch):
-        part = windows[start : start + batch]
-        inputs = boxes.windows(image, part, size, antialias).to(device, memory_format=torch.channels_last)
-        for scores, box in zip(net(inputs), part, strict=True):
-            boxes.paste_maximum(canvas, scores.contiguous(), box, antialias)
-    return canvas
+    """RGB uint8 (H, W, 3) → float (21, H, W): `maximum` over the windows of one image."""
+    (scores,) = scores_of(net, [image], [windows], batch, antialias)
+    return torch.cat(list(maximum(scores, windows, image.shape[:2], antialias)))
 
 
 @torch.inference_mode()
@@ -50,22 +74,25 @@ def score_image(net: nn.Module, image: np.ndarray, canvas: int | None = None) ->
     0: so the release does, to 500×500.
     """
     height, width = image.shape[:2]
-    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float().to(machine.device())
+    x = torch.from_numpy(np.ascontiguousarray(image)).to(machine.device()).permute(2, 0, 1)[None].float()
     if canvas:
         padded = net.encoder.mean.repeat(1, 1, max(canvas, height), max(canvas, width))
         padded[..., :height, :width] = x
         x = padded
-    return net(x.contiguous(memory_format=torch.channels_last))[0, :, :height, :width]
+    return net(x.contiguous(memory_format=torch.channels_last))[0, :, :height, :width].float()
 
 
 def score_all(
     model: str, net: nn.Module, names: list[str], proposals: dict[str, np.ndarray], settings: Inference
 ) -> None:
-    """Score map and label map of every image by `model`, deconvnet or fcn8s; those of a killed run are kept."""
+    """Score map and label map of every image by `model`, deconvnet or fcn8s; those of a killed run are kept.
+
+    Images are read ahead and maps are written behind, so that a GPU waits for neither.
+    """
 
     def made_from() -> dict[str, str]:
         return {
-            "settings": digest(settings.model_dump(mode="json")),
+            "settings": digest(settings.model_dump(mode="json"), machine.precision()),
             "weights": digest(*net.state_dict().values()),
             "images": digest(stamps(voc.image_path(VOC, name) for name in names)),
             "proposals": digest(*(proposals[name] for name in names)) if model == "deconvnet" else "",
@@ -73,15 +100,49 @@ def score_all(
 
     outputs = {path(model, name).parent for path in (maps.scores_path, maps.prediction_path) for name in names}
     checkpoints.claim(f"Scores of {model}", made_from, outputs)
-    for name in tqdm(names, desc=model, unit="image", mininterval=1):
-        if maps.prediction_path(model, name).is_file():
-            continue
-        image = voc.read_image(VOC, name)
-        if model == "deconvnet":
-            windows = choose_windows(proposals[name], image.shape[:2], settings)
-            scores = score_windows(net, image, windows, settings.batch, settings.antialias)
-        else:
-            scores = score_image(net, image, settings.canvas)
-        scores = scores.cpu().numpy()
-        maps.save_scores(model, name, scores)
-        maps.save_prediction(model, name, scores)
+    ready, antialias = for_inference(net), settings.antialias
+
+    def read(group: list[str]) -> tuple[list[str], list[np.ndarray]]:
+        return group, [voc.read_image(VOC, name) for name in group]
+
+    def scored(images: list[np.ndarray], group: list[str]) -> list[Iterable[torch.Tensor]]:
+        """The maps of some images, each in parts of some classes."""
+        if model == "fcn8s":
+            return [[score_image(ready, image, settings.canvas)] for image in images]
+        windows = [choose_windows(proposals[n], i.shape[:2], settings) for n, i in zip(group, images, strict=True)]
+        scores = scores_of(ready, images, windows, settings.batch, antialias)
+        return [maximum(s, w, i.shape[:2], antialias) for s, w, i in zip(scores, windows, images, strict=True)]
+
+    # A group is done whole or not at all: in other batches its scores could differ in their last digits.
+    groups = [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
+    groups = [group for group in groups if not all(finished(maps.prediction_path(model, name)) for name in group)]
+    with ThreadPoolExecutor(1) as writer, tqdm(total=len(names), desc=model, unit="image", mininterval=1) as bar:
+        bar.update(len(names) - sum(map(len, groups)))
+        behind = deque()
+
+        def later(write: Callable, *arguments) -> None:
+            behind.append(writer.submit(write, *arguments))
+            while len(behind) > GROUP:
+                behind.popleft().result()
+
+        for group, images in ahead(read, groups):
+            for name, parts in zip(group, scored(images, group), strict=True):
+                file = maps.ScoreFile(model, name)
+                for part in parts:
+                    later(file.add, part.cpu().numpy())
+                later(file.close)
+                bar.update()
+        for written in behind:
+            written.result()
+
+
+def ahead(read: Callable, items: Iterable) -> Iterator:
+    """`read` of each item, in order; the next one is read while the last one is in use."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = deque()
+        for item in items:
+            coming.append(reader.submit(read, item))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()

@@ -1,7 +1,7 @@
 """Settings of the machine, not of the experiment: environment variables, each with a default that always works.
 
 DECONVNET_DEVICE     cpu | cuda           (default: cuda where there is one)
-DECONVNET_PRECISION  32-true | bf16-mixed (default: 32-true, so that results stay comparable)
+DECONVNET_PRECISION  32-true | tf32 (on a GPU) | bf16-mixed (default: 32-true, so that results stay comparable)
 DECONVNET_CORES      worker processes of the CPU stages (default: all cores)
 DECONVNET_WORKERS    processes that prepare training batches (default: 0 on a CPU, else cores - 1)
 DECONVNET_THREADS    threads of the arithmetic (default: the cores; another number may change last digits)
@@ -17,6 +17,8 @@ from deconvnet.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+PRECISIONS = ("32-true", "tf32", "bf16-mixed")
 
 
 def number(name: str, default: int) -> int:
@@ -38,7 +40,14 @@ def device() -> "torch.device":
 
 
 def precision() -> str:
-    return os.environ.get("DECONVNET_PRECISION", "32-true")
+    """Fabric's name for it; tf32, which torch has for a GPU's convolutions unless told otherwise, is set here."""
+    import torch
+
+    name = os.environ.get("DECONVNET_PRECISION", "32-true")
+    if name not in PRECISIONS:
+        raise UserError(f"DECONVNET_PRECISION must be {', '.join(PRECISIONS)}, not '{name}'.")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = name != "32-true"
+    return name.replace("tf32", "32-true")
 
 
 def cores() -> int:

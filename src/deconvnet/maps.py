@@ -3,6 +3,8 @@ and the contours of each image (greyscale PNGs).
 """
 
 import io
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +27,53 @@ def boundaries_path(name: str) -> Path:
     return BOUNDARIES / f"{name}.png"
 
 
+class ScoreFile:
+    """Writes the raw scores of an image as they come, some classes at a time, and finds the label map on the way."""
+
+    def __init__(self, model: str, name: str):
+        self.model, self.name, self.content = model, name, io.BytesIO()
+        self.archive, self.done = zipfile.ZipFile(self.content, "w", zipfile.ZIP_DEFLATED), 0
+        self.highest = self.labels = None
+
+    def add(self, scores: np.ndarray) -> None:
+        """The next classes' (c, H, W)."""
+        highest, labels = scores.max(axis=0), scores.argmax(axis=0) + self.done
+        if self.done:
+            higher = highest > self.highest  # the first one wins a tie
+            highest, labels = np.where(higher, highest, self.highest), np.where(higher, labels, self.labels)
+        self.highest, self.labels = highest, labels
+        with self.archive.open(f"{self.done}.npy", "w") as file:
+            np.lib.format.write_array(file, packed(scores))
+        self.done += len(scores)
+
+    def close(self) -> None:
+        """Now both files are there, the label map last: it says that an image is done."""
+        self.archive.close()
+        write_whole(scores_path(self.model, self.name), self.content.getvalue(), durable=False)
+        voc.save_mask(prediction_path(self.model, self.name), self.labels)
+
+
+def packed(scores: np.ndarray) -> np.ndarray:
+    return scores.astype(np.float16)
+
+
 def save_scores(model: str, name: str, scores: np.ndarray) -> None:
-    """(21, H, W) raw scores, kept as float16."""
-    content = io.BytesIO()
-    np.savez_compressed(content, scores=scores.astype(np.float16))
-    write_whole(scores_path(model, name), content.getvalue())
+    """All of an image's (21, H, W) at once."""
+    file = ScoreFile(model, name)
+    file.add(scores)
+    file.close()
+
+
+def stream_scores(model: str, name: str) -> Iterator[np.ndarray]:
+    """float32 (c, H, W), the classes in their order, as many at a time as were written together."""
+    with np.load(scores_path(model, name), allow_pickle=False) as stored:
+        for part in stored.files:
+            yield stored[part].astype(np.float32)
 
 
 def read_scores(model: str, name: str) -> np.ndarray:
     """float32 (21, H, W)"""
-    with np.load(scores_path(model, name), allow_pickle=False) as stored:
-        return stored["scores"].astype(np.float32)
+    return np.concatenate(list(stream_scores(model, name)))
 
 
 def save_prediction(method: str, name: str, scores: np.ndarray) -> None:
@@ -53,7 +91,7 @@ def save_boundaries(name: str, probability: np.ndarray) -> None:
     """(H, W) in 0–1, kept in 255 steps."""
     content = io.BytesIO()
     Image.fromarray((255 * probability).round().astype(np.uint8)).save(content, format="PNG")
-    write_whole(boundaries_path(name), content.getvalue())
+    write_whole(boundaries_path(name), content.getvalue(), durable=False)
 
 
 def read_boundaries(name: str) -> np.ndarray:

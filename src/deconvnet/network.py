@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         self.fc7 = unit(nn.Conv2d(fc, fc, 1), fc, bn_eps)
 
     def forward(self, x: torch.Tensor, round_up: bool = False) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        x = (x - self.mean) / self.std
+        x = ((x - self.mean) / self.std).to(self.fc6.conv.weight.dtype)  # bfloat16 cannot hold the mean
         pools, switches = [], []
         for block in self.blocks:
             x, where = F.max_pool2d(block(x), 2, 2, ceil_mode=round_up, return_indices=True)

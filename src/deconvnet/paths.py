@@ -17,6 +17,7 @@ def root(start: Path | None = None) -> Path:
 ROOT = root()
 PARAMS = ROOT / "params.yaml"
 VOC = ROOT / "data" / "voc"  # the data set, in VOC layout whatever its source
+PIXELS = ROOT / "data" / "pixels"  # decoded pictures, a cache of no stage
 OBJECTS = ROOT / "data" / "objects.csv"
 BOUNDARIES = ROOT / "data" / "boundaries"  # contours of each image, of the network that learned them
 PROPOSALS = ROOT / "data" / "proposals"

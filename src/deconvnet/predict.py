@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deconvnet import backbone, boundaries, crf, ensemble, figures, inference, params, paths, proposals, voc
 from deconvnet.errors import UserError
-from deconvnet.folding import fold
+from deconvnet.folding import for_inference
 from deconvnet.params import Kernel
 from deconvnet.tables import METHODS
 
@@ -28,9 +28,9 @@ class Predictor:
         self.method, self.settings = method, params.load()
         self.fcn = self.deconvnet = None
         if method != "deconvnet" and method != "deconvnet_crf":
-            self.fcn = fold(backbone.load(backbone.make_fcn(self.settings), "fcn8s"))
+            self.fcn = for_inference(backbone.load(backbone.make_fcn(self.settings), "fcn8s"))
         if method != "fcn8s":
-            self.deconvnet = fold(backbone.load(backbone.make_deconvnet(self.settings), "deconvnet"))
+            self.deconvnet = for_inference(backbone.load(backbone.make_deconvnet(self.settings), "deconvnet"))
             if self.settings.proposals.edges == "learned":
                 self.boundaries = backbone.load(boundaries.BoundaryNet(self.settings.boundaries.widths), "boundaries")
         if method.endswith("_crf"):

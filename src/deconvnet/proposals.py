@@ -15,14 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-import torch
 from joblib import Parallel, delayed
-from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from deconvnet import checkpoints, machine, maps, voc
 from deconvnet.errors import UserError
-from deconvnet.files import digest, stamps, write_whole
+from deconvnet.files import digest, finished, stamps, write_whole
 from deconvnet.params import Proposals
 from deconvnet.paths import PROPOSALS
 
@@ -101,6 +99,8 @@ def fetch_forest(settings: Proposals, folder: Path) -> Path:
     path = folder / settings.forest.rsplit("/", 1)[1]
     partial, record = path.with_name(f".{path.name}.partial"), path.with_name(f"{path.name}.sha256")
     folder.mkdir(parents=True, exist_ok=True)
+    import torch  # late: Edge Boxes need none, and its import takes seconds
+
     try:
         if not path.is_file():
             torch.hub.download_url_to_file(settings.forest, str(partial))
@@ -149,7 +149,7 @@ def propose(folder: Path, names: list[str], settings: Proposals, source: str) ->
 
     def one(name: str) -> np.ndarray:
         kept = place / f"{name}.npy" if place else None
-        if kept and kept.is_file():
+        if kept and finished(kept):
             return np.load(kept, allow_pickle=False)
         edges = (
             ridge_edges(maps.read_boundaries(name))
@@ -160,7 +160,7 @@ def propose(folder: Path, names: list[str], settings: Proposals, source: str) ->
         if kept:
             content = io.BytesIO()
             np.save(content, found)
-            write_whole(kept, content.getvalue())
+            write_whole(kept, content.getvalue(), durable=False)
         return found
 
     jobs = Parallel(n_jobs=machine.cores(), return_as="generator")(delayed(one)(name) for name in names)
@@ -179,8 +179,12 @@ def load_proposals(split: str) -> dict[str, np.ndarray]:
 
 def overlaps(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
     """(N, M) intersection over union of (N, 4) and (M, 4) boxes."""
-    first, second = (torch.as_tensor(np.asarray(b, np.float32).reshape(-1, 4)) for b in (boxes, objects))
-    return box_iou(first, second).numpy()
+    first, second = (np.asarray(b, np.float32).reshape(-1, 4) for b in (boxes, objects))
+    first, second = first[:, None], second[None]  # torchvision's box_iou does the same, and takes seconds to import
+    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
+    common = sides.clip(min=0).prod(axis=-1)
+    areas = [(b[..., 2:] - b[..., :2]).prod(axis=-1) for b in (first, second)]
+    return common / (areas[0] + areas[1] - common)
 
 
 def recall(proposals: dict[str, np.ndarray], objects: pd.DataFrame, counts: list[int], iou: float = 0.5) -> pd.Series:

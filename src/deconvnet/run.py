@@ -16,16 +16,19 @@ import tempfile
 import time
 from pathlib import Path
 
-import nbformat
-import papermill
 import yaml
-from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from deconvnet import checkpoints, machine
 from deconvnet.errors import UserError, no_room, plainly
+from deconvnet.imports import without
 from deconvnet.paths import ROOT
 from deconvnet.provenance import record_seconds
+
+with without("rfc3987_syntax"):  # a grammar for addresses in JSON schemas, of which notebooks have none: seconds
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
 
 # What a kernel starts with, unless the user set it. The first two keep memory: glibc otherwise returns the buffers of
 # each update to the system and fetches them again page by page, which costs a training step on a CPU about a sixth.

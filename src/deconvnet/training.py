@@ -7,14 +7,13 @@ norm sees one part, the loss is the mean over the non-void pixels of each part, 
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 
 import pandas as pd
 import torch
 from dvclive import Live
-from lightning_fabric import Fabric
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -24,9 +23,13 @@ from tqdm import tqdm
 from deconvnet import checkpoints, machine
 from deconvnet.examples import Batches
 from deconvnet.files import digest
+from deconvnet.imports import without
 from deconvnet.params import Solver
 from deconvnet.paths import CURVES
 from deconvnet.voc import VOID
+
+with without("torchmetrics"):  # Fabric asks for its version alone, and it takes seconds
+    from lightning_fabric import Fabric
 
 
 def loss_of(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -70,11 +73,18 @@ def rate(step: int, settings: Solver, drops: int = 0) -> float:
     return (1 + math.cos(math.pi * done)) / 2
 
 
-def loader(batches: Batches, start: int = 0) -> DataLoader:
-    """The batches from number `start` on. Torch's global random state is left alone."""
-    on_gpu, random = machine.device().type == "cuda", torch.Generator()
+def loader(batches: Batches, start: int = 0) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+    """The batches from number `start` on. Torch's global random state is left alone.
+
+    A GPU that holds all images cuts its own crops; else they are cut on the CPU, for a GPU by processes beside it.
+    """
+    device, random = machine.device(), torch.Generator()
+    if device.type == "cuda" and batches.cut and batches.images.fits(device):
+        return batches.on(device, start)
     order = range(start, len(batches))
-    return DataLoader(batches, None, sampler=order, num_workers=machine.workers(), pin_memory=on_gpu, generator=random)
+    return DataLoader(
+        batches, None, sampler=order, num_workers=machine.workers(), pin_memory=device.type == "cuda", generator=random
+    )
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def save_mask(path, labels) -> None:
     image, content = Image.fromarray(np.asarray(labels).astype(np.uint8)), io.BytesIO()
     image.putpalette(palette().tobytes())
     image.save(content, format="PNG")
-    write_whole(Path(path), content.getvalue())
+    write_whole(Path(path), content.getvalue(), durable=False)
 
 
 def list_path(folder, split) -> Path:

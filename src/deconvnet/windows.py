@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from deconvnet import boxes, inference, machine, samples, voc
+from deconvnet import cutting, inference, samples, voc
 from deconvnet.examples import Images
 from deconvnet.params import Inference
 from deconvnet.paths import STEPS
@@ -27,16 +27,6 @@ def predict(net: nn.Module, images: Images, names: list[str], proposals: dict, s
     return found
 
 
-@torch.inference_mode()
-def scores_of(net: nn.Module, image: np.ndarray, windows: np.ndarray, settings: Inference) -> torch.Tensor:
-    """The raw scores of each window by itself: (N, 21, s, s)."""
-    parts = []
-    for start in range(0, len(windows), settings.batch):
-        inputs = boxes.windows(image, windows[start : start + settings.batch], net.size, settings.antialias)
-        parts.append(net(inputs.to(machine.device(), memory_format=torch.channels_last)).contiguous())
-    return torch.cat(parts)
-
-
 def by_size(windows: np.ndarray) -> np.ndarray:
     """The order from the largest window to the smallest, in which figure 6 adds them; equal ones keep their order."""
     sides = windows[:, 2:] - windows[:, :2]
@@ -52,12 +42,25 @@ def grow(
     done = 0
     for count in sorted(counts):
         for i in range(done, min(count, len(windows))):
-            boxes.paste_maximum(canvas, scores[i], windows[i], antialias)
+            cutting.paste_maximum(canvas, scores[i], windows[i], antialias)
         done = max(done, min(count, len(windows)))
         yield canvas.argmax(dim=0).byte().cpu().numpy()
 
 
 @torch.inference_mode()
+def total(
+    scores: torch.Tensor, windows: np.ndarray, shape: tuple[int, int], antialias: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sum of all windows' raw scores (21, H, W), and the number of windows over each pixel (H, W)."""
+    summed = torch.zeros(scores.shape[1], *shape, device=scores.device)
+    covered = torch.zeros(shape, device=scores.device)
+    for score, box in zip(scores, windows, strict=True):
+        rows, columns, part = cutting.resized(score, box, shape, antialias)
+        summed[:, rows, columns] += part
+        covered[rows, columns] += 1
+    return summed, covered
+
+
 def aggregate(
     scores: torch.Tensor, windows: np.ndarray, shape: tuple[int, int], rule: str, antialias: bool = False
 ) -> torch.Tensor:
@@ -68,18 +71,10 @@ def aggregate(
     """
     if rule not in RULES:
         raise ValueError(f"The rule of aggregation is one of {', '.join(RULES)}, not {rule}.")
-    canvas = torch.zeros(scores.shape[1], *shape, device=scores.device)
-    covered = torch.zeros(shape, device=scores.device)
-    for score, box in zip(scores, windows, strict=True):
-        if rule == "maximum":
-            boxes.paste_maximum(canvas, score, box, antialias)
-        else:
-            alone = torch.full_like(canvas, -torch.inf)
-            boxes.paste_maximum(alone, score, box, antialias)
-            inside = alone[0] > -torch.inf
-            canvas += alone.where(inside, torch.zeros(()).to(alone))
-            covered += inside
-    return canvas / covered.clamp(min=1) if rule == "mean" else canvas
+    if rule == "maximum":
+        return torch.cat(list(inference.maximum(scores, windows, shape, antialias)))
+    summed, covered = total(scores, windows, shape, antialias)
+    return summed / covered.clamp(min=1) if rule == "mean" else summed
 
 
 def study(
@@ -95,7 +90,7 @@ def study(
         image, truth, _ = images[name]
         shape, antialias = truth.shape, settings.antialias
         windows = inference.choose_windows(proposals[name], shape, more)
-        scores = scores_of(net, image, windows, settings)
+        (scores,) = inference.scores_of(net, [image], [windows], settings.batch, antialias)
         maps[name] = np.stack(list(grow(scores, windows, shape, counts, antialias)))
         used, kept = windows[: settings.windows], scores[: settings.windows]
         order, fewer = by_size(used), [n for n in counts if n <= settings.windows]
@@ -124,5 +119,5 @@ def figure6_row(
     image, truth, _ = picture
     windows = inference.choose_windows(proposals, truth.shape, settings)
     order = by_size(windows)
-    scores = scores_of(net, image, windows[order], settings)
+    (scores,) = inference.scores_of(net, [image], [windows[order]], settings.batch, settings.antialias)
     return [image, *grow(scores, windows[order], truth.shape, counts, settings.antialias), truth]

@@ -1,0 +1,121 @@
+"""From boxes to tensors and back: what is cut out of a picture for a network, and scores pasted where they belong.
+
+On a CPU `boxes.crop` and OpenCV cut, one by one. On a GPU a batch is cut by a few gathers from pictures that lie there
+one after another in one flat uint8 tensor (pixels.Images), and nothing waits for the host: `Cuts`. Its pictures agree
+with the plain path to one grey level, its labels fully.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from deconvnet import boxes
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """A batch of crops; tensors of int64 on the device of the pictures, one row an example.
+
+    Each box (x1, y1, x2, y2) of an image of `shape` (H, W) is resized to `wide` × `wide`; of that the part of side
+    `size` whose corner is `corner` (y, x) is taken, and mirrored if `flip`. `start`: where the image's pixels begin.
+    """
+
+    start: torch.Tensor
+    shape: torch.Tensor
+    boxes: torch.Tensor
+    corner: torch.Tensor
+    flip: torch.Tensor
+    wide: int
+    size: int
+
+    def axes(self) -> tuple[tuple[torch.Tensor, ...], ...]:
+        """For rows and for columns: the steps of the resized box that are taken (N, size), the box's side and begin."""
+        forward = torch.arange(self.size, device=self.boxes.device)
+        across = torch.where(self.flip[:, None], self.size - 1 - forward, forward)
+        x1, y1, x2, y2 = self.boxes.T[..., None]
+        return (forward + self.corner[:, :1], y2 - y1, y1), (across + self.corner[:, 1:], x2 - x1, x1)
+
+    def gather(self, flat: torch.Tensor, channels: int, y: torch.Tensor, x: torch.Tensor, outside: int) -> torch.Tensor:
+        """The pixels (N, size, size, channels) at rows y and columns x (N, size) of the images; `outside` beyond."""
+        height, width = (side[:, None] for side in self.shape.T)
+        inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+        at = (y * width)[:, :, None] + x[:, None, :]
+        at = self.start[:, None, None] + channels * at.where(inside, 0)
+        at = at[..., None] + torch.arange(channels, device=flat.device)
+        return torch.where(inside[..., None], flat[at], outside)
+
+    def pictures(self, flat: torch.Tensor) -> torch.Tensor:
+        """float (N, 3, size, size) in 0–255, whole numbers: bilinear as OpenCV's, 0 outside of the image."""
+        (y, down), (x, right) = (self._linear(*axis) for axis in self.axes())
+        down, right = down[:, :, None, None], right[:, None, :, None]
+        above, below = (torch.lerp(*(self.gather(flat, 3, row, column, 0).float() for column in x), right) for row in y)
+        return torch.lerp(above, below, down).round().permute(0, 3, 1, 2)
+
+    def _linear(self, step: torch.Tensor, side: torch.Tensor, begin: torch.Tensor):
+        """Both pixels between which each step lies, and how far it is from the first."""
+        at = ((step + 0.5) * side / self.wide - 0.5).clamp(min=0).minimum(side - 1.0)
+        first = at.floor().long()
+        return (first + begin, (first + 1).minimum(side - 1) + begin), at - first
+
+    def labels(self, flat: torch.Tensor, outside: int) -> torch.Tensor:
+        """uint8 (N, size, size): the nearest pixel, by the fixed-point steps of OpenCV's INTER_NEAREST_EXACT."""
+        y, x = (self._nearest(*axis) for axis in self.axes())
+        return self.gather(flat, 1, y, x, outside)[..., 0]
+
+    def _nearest(self, step: torch.Tensor, side: torch.Tensor, begin: torch.Tensor) -> torch.Tensor:
+        stride = (2**16 * side + self.wide // 2) // self.wide
+        return begin + ((stride * step + stride // 2 - side % 2) >> 16)
+
+
+def cut_windows(
+    image: np.ndarray, windows: np.ndarray, side: int, antialias: bool = False, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """The contents of (N, 4) windows of an RGB image, each resized: float (N, 3, side, side) in 0–255, on the device.
+
+    `antialias` smooths what shrinks, as MATLAB's imresize does in the release's inference [recalled]; its training
+    does not. Without it a GPU cuts them by itself, in one batch.
+    """
+    if torch.device(device).type != "cpu" and not antialias:
+        return cut_at_once(image, windows, side, device)
+    cuts = [boxes.crop(image, box, 0) for box in windows]
+    if not antialias:
+        return to_tensor(np.stack([boxes.resize_image(cut, side) for cut in cuts])).to(device)
+    wanted = {"size": (side, side), "mode": "bilinear", "align_corners": False, "antialias": True}
+    return torch.cat([F.interpolate(to_tensor(cut[None]), **wanted) for cut in cuts]).to(device)
+
+
+def cut_at_once(image: np.ndarray, windows: np.ndarray, side: int, device: torch.device | str) -> torch.Tensor:
+    """`cut_windows` in one batch on a device, equal to one grey level."""
+    flat, windows = (torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in (image.ravel(), windows))
+    zeros = torch.zeros_like(windows[:, :2])
+    shape = zeros + torch.tensor(image.shape[:2], device=device)
+    return Cuts(zeros[:, 0], shape, windows, zeros, zeros[:, 0] > 0, side, side).pictures(flat)
+
+
+def to_tensor(images: np.ndarray) -> torch.Tensor:
+    """uint8 (N, H, W, 3) → float (N, 3, H, W)"""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float()
+
+
+def resized(
+    scores: torch.Tensor, box: np.ndarray, shape: tuple[int, int], antialias: bool = False
+) -> tuple[slice, slice, torch.Tensor]:
+    """The (C, s, s) scores of a window, resized to its box: the rows and columns of the image that it covers, and the
+    float32 scores there.
+    """
+    x1, y1, x2, y2 = (int(v) for v in box)
+    wanted = {"size": (y2 - y1, x2 - x1), "mode": "bilinear", "align_corners": False, "antialias": antialias}
+    scores = F.interpolate(scores[None].float(), **wanted)[0]
+    rows, columns = (
+        slice(max(a, 0), max(min(b, side), 0)) for a, b, side in zip((y1, x1), (y2, x2), shape, strict=True)
+    )
+    return rows, columns, scores[:, rows.start - y1 : rows.stop - y1, columns.start - x1 : columns.stop - x1]
+
+
+def paste_maximum(canvas: torch.Tensor, scores: torch.Tensor, box: np.ndarray, antialias: bool = False) -> None:
+    """Raises (C, H, W) `canvas` in place to the (C, s, s) scores of a window, resized to its box (section 5)."""
+    rows, columns, scores = resized(scores, box, canvas.shape[-2:], antialias)
+    part = canvas[:, rows, columns]
+    torch.maximum(part, scores, out=part)

@@ -1,0 +1,87 @@
+"""The pictures of a list of ids, decoded once and kept as bare uint8 in one memory-mapped file.
+
+All stages of a run share it: data/pixels/ is a cache, no output of DVC, and is made anew when a file of the list
+changes. Memory holds what is used, so 10,582 photographs with masks (10 GB) need no machine that holds them all.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from deconvnet import machine, voc
+from deconvnet.files import digest, stamps, write_whole
+from deconvnet.paths import PIXELS, VOC
+
+
+class Images:
+    """images[name] → the photograph (H, W, 3), labels and instances (H, W) of an id, uint8; without `masks` the first.
+
+    In the file the pictures of an image follow each other, and images the list. Raises FileError for what cannot be
+    read.
+    """
+
+    def __init__(self, folder: Path, names: list[str], masks: bool = True):
+        self.folder, self.names, self.masks = Path(folder), names, masks
+        self._elsewhere = None if self.folder == VOC else TemporaryDirectory()  # beside nobody's own folder
+        place = Path(self._elsewhere.name if self._elsewhere else PIXELS)
+        path = place / f"{digest(names, masks)[:16]}.u8"
+        paths = [voc.image_path, *([voc.labels_path, voc.instances_path] if masks else [])]
+        made_from = digest(stamps(of(self.folder, name) for name in names for of in paths))
+        record = path.with_suffix(".json")
+        known = json.loads(record.read_text()) if record.is_file() and path.is_file() else {}
+        if known.get("made_from") != made_from:
+            known = {"made_from": made_from} | self._decode(path)
+            write_whole(record, json.dumps(known).encode())
+        self.pixels, self.shapes = known["pixels"], np.array(known["shapes"]).reshape(-1, 2)
+        areas = self.shapes.prod(axis=1) * (5 if masks else 3)
+        self.starts = np.concatenate([[0], np.cumsum(areas)])
+        self.index = {name: i for i, name in enumerate(names)}
+        # Copy on write, since torch wants writable arrays; nothing writes. A file of no bytes cannot be mapped.
+        self.flat = np.asarray(np.memmap(path, np.uint8, "c")) if self.starts[-1] else np.zeros(0, np.uint8)
+        self._on_device = None
+
+    def _decode(self, path: Path) -> dict:
+        """Writes the file; returns its hash and the images' shapes."""
+
+        def read(name: str) -> tuple[np.ndarray, ...]:
+            readers = [voc.read_image, *([voc.read_labels, voc.read_instances] if self.masks else [])]
+            return tuple(reader(self.folder, name) for reader in readers)
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial, found, shapes = path.with_suffix(".partial"), hashlib.sha256(), []
+        jobs = Parallel(machine.cores(), backend="threading", return_as="generator")(map(delayed(read), self.names))
+        with partial.open("wb") as file:
+            for arrays in tqdm(jobs, total=len(self.names), desc="reading images", unit="image", mininterval=1):
+                shapes.append(arrays[0].shape[:2])
+                for array in arrays:
+                    file.write(array.data)
+                    found.update(array.data)
+        partial.replace(path)
+        return {"pixels": found.hexdigest(), "shapes": shapes}
+
+    def made_from(self) -> str:
+        """A hash over all pixels, masks and ids."""
+        return digest(self.pixels, self.shapes, self.names)
+
+    def __getitem__(self, name: str) -> tuple[np.ndarray, ...]:
+        i = self.index[name]
+        (height, width), area = self.shapes[i], self.shapes[i].prod()
+        photograph, *masks = np.split(self.flat[self.starts[i] : self.starts[i + 1]], [3 * area, 4 * area])
+        masks = masks if self.masks else []
+        return photograph.reshape(height, width, 3), *(mask.reshape(height, width) for mask in masks)
+
+    def fits(self, device: torch.device) -> bool:
+        """Whether the GPU has room for all of it and as much again for the training."""
+        return 2 * self.flat.nbytes < torch.cuda.mem_get_info(device)[0]
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """All pictures in one flat tensor on `device`, for cutting.Cuts; moved there once."""
+        if self._on_device is None or self._on_device.device != device:
+            self._on_device = torch.from_numpy(self.flat).to(device)
+        return self._on_device

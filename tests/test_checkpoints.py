@@ -204,6 +204,7 @@ def scene(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "VOC", tmp_path / "voc", raising=False)
     for name in ("SCORES", "PREDICTIONS"):
         monkeypatch.setattr(maps, name, tmp_path / name.lower())
+    monkeypatch.setattr(inference, "GROUP", 2)
     names, rng = ["a", "b", "c", "d"], np.random.default_rng(0)
     (tmp_path / "voc" / voc.IMAGES).mkdir(parents=True)
     for name in names:
@@ -218,27 +219,27 @@ def scene(tmp_path, monkeypatch):
 def test_scored_images_are_kept_and_of_these_weights(stage, scene, monkeypatch, capsys):
     net, names, proposals, settings = scene
     seen = []
-    plain = inference.score_windows
+    plain = inference.scores_of
 
-    def killed_after_two(*arguments):
-        seen.append(1)
-        if len(seen) == 3:
+    def killed_after_two(net, images, *arguments):
+        seen.extend(images)
+        if len(seen) == 4 and not maps.prediction_path("deconvnet", "d").exists():
             raise KeyboardInterrupt
-        return plain(*arguments)
+        return plain(net, images, *arguments)
 
-    monkeypatch.setattr(inference, "score_windows", killed_after_two)
+    monkeypatch.setattr(inference, "scores_of", killed_after_two)
     with pytest.raises(KeyboardInterrupt):
         inference.score_all("deconvnet", net, names, proposals, settings)
     stage()
     inference.score_all("deconvnet", net, names, proposals, settings)
-    assert len(seen) == 3 + 2  # a and b are not scored again
+    assert len(seen) == 4 + 2  # a and b are not scored again
     kept = {name: maps.read_scores("deconvnet", name) for name in names}
     assert all(kept[name].shape == (21, 24, 32) for name in names)
     stage()
     with torch.no_grad():
         net.score.bias += 1
     inference.score_all("deconvnet", net, names, proposals, settings)
-    assert len(seen) == 5 + 4
+    assert len(seen) == 6 + 4
     assert "made with other weights" in capsys.readouterr().err
 
 

@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from deconvnet import DeconvNet, FCN8s, inference, maps, params, voc
+from deconvnet.errors import UserError
+from deconvnet.folding import for_inference
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 44, 3), dtype=np.uint8)
 WINDOWS = np.array([[0, 0, 16, 16], [-6, 10, 14, 30], [20, -3, 52, 29], [5, 5, 12, 12], [30, 12, 46, 28]])
@@ -120,6 +122,42 @@ def test_the_order_of_windows_does_not_change_the_scores(net):
     torch.testing.assert_close(forward, backward, atol=1e-4, rtol=1e-4)
 
 
+def test_a_huge_picture_is_put_together_class_by_class(net, monkeypatch):
+    (scores,) = inference.scores_of(net, [IMAGE], [WINDOWS], 5)
+    (whole,) = inference.maximum(scores, WINDOWS, IMAGE.shape[:2])
+    monkeypatch.setattr(inference, "ELEMENTS", 4 * 30 * 44)  # as if memory were short
+    parts = list(inference.maximum(scores, WINDOWS, IMAGE.shape[:2]))
+    assert [len(part) for part in parts] == [4, 4, 4, 4, 4, 1]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_windows_of_several_images_share_batches(net, monkeypatch):
+    """Counted, not timed: 5 + 2 windows in batches of 4 are two calls, not three."""
+    other, calls, inside = IMAGE[:20, ::-1], [], np.array([[0, 0, 16, 16], [5, 2, 20, 17]])
+    monkeypatch.setattr(net, "forward", lambda x, plain=net.forward: calls.append(len(x)) or plain(x))
+    together = inference.scores_of(net, [IMAGE, other], [WINDOWS, inside], 4)
+    assert calls == [4, 3]
+    for scores, image, windows in zip(together, [IMAGE, other], [WINDOWS, inside], strict=True):
+        (alone,) = inference.scores_of(net, [image], [windows], 1)
+        torch.testing.assert_close(scores, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_half_precision_is_a_setting_of_the_machine(net, monkeypatch):
+    expected = inference.score_windows(net, IMAGE, WINDOWS, 5)
+    exact = for_inference(net)
+    assert exact.score.weight.dtype == torch.float32
+    monkeypatch.setenv("DECONVNET_PRECISION", "bf16-mixed")
+    half = for_inference(net)
+    assert half.score.weight.dtype == torch.bfloat16
+    assert torch.equal(half.encoder.mean, net.encoder.mean)  # 122.675 would become 122.5
+    found = inference.score_windows(half, IMAGE, WINDOWS, 5)
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).abs().mean() < 0.02 * expected.abs().mean()
+    monkeypatch.setenv("DECONVNET_PRECISION", "8-bit")
+    with pytest.raises(UserError, match="32-true, tf32, bf16-mixed, not '8-bit'"):
+        for_inference(net)
+
+
 @pytest.mark.parametrize("shape", [(5, 7), (2, 3), (3, 40)])
 def test_images_smaller_than_a_window(net, shape):
     image = IMAGE[: shape[0], : shape[1]]
@@ -166,12 +204,28 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_scores_survive_the_disk_to_half_precision(folders):
-    scores = np.random.default_rng(0).normal(0, 20, (21, 5, 7)).astype(np.float32)
+@pytest.mark.parametrize(("spread", "step"), [(0, 1 / 32), (20, 1 / 32), (1000, 1 / 4)])
+def test_scores_survive_the_disk_to_half_a_step(folders, spread, step):
+    scores = np.random.default_rng(0).normal(0, spread, (21, 50, 7)).astype(np.float32)
     maps.save_scores("deconvnet", "a", scores)
     back = maps.read_scores("deconvnet", "a")
     assert back.dtype == np.float32
-    np.testing.assert_allclose(back, scores, rtol=2**-11, atol=1e-7)  # half of float16's last place
+    assert back.shape == scores.shape
+    assert np.abs(back - scores).max() <= step / 2
+
+
+def test_scores_by_hand_in_parts(folders):
+    """Steps of 1/32, the label of the highest score on the way; a tie is the first class's."""
+    file = maps.ScoreFile("deconvnet", "a")
+    file.add(np.array([[[0.5, -1.0, 2.0]], [[0.25, 0.01, 2.0]]], np.float32))
+    file.add(np.array([[[0.5, 3.02, 1.0]]], np.float32))
+    file.close()
+    first, second = maps.stream_scores("deconvnet", "a")
+    assert first.tolist() == [[[0.5, -1.0, 2.0]], [[0.25, 0.0, 2.0]]]
+    assert second.tolist() == [[[0.5, 3.03125, 1.0]]]  # 97 / 32
+    assert maps.read_prediction("deconvnet", "a").tolist() == [[0, 2, 0]]
+    with pytest.raises(FloatingPointError, match="the network has diverged"):
+        maps.save_scores("deconvnet", "b", np.full((21, 2, 2), np.nan))
 
 
 def test_a_prediction_is_the_channel_of_the_largest_score(folders):
@@ -189,7 +243,7 @@ def test_labels_have_the_images_size_and_come_from_its_windows(folders, net):
     inference.score_all("deconvnet", net, ["a"], found, settings())
     read = voc.read_image(folders / "voc", "a")  # a JPEG: not IMAGE itself
     expected = window_by_window(net, read, WINDOWS).numpy()
-    np.testing.assert_allclose(maps.read_scores("deconvnet", "a"), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(maps.read_scores("deconvnet", "a"), expected, atol=1 / 64)
     labels = maps.read_prediction("deconvnet", "a")
     assert labels.shape == IMAGE.shape[:2]
     assert (labels == expected.argmax(axis=0)).mean() > 0.99
@@ -202,3 +256,15 @@ def test_fcn_labels_have_the_images_size(folders):
     inference.score_all("fcn8s", fcn, ["a"], {}, settings())
     assert maps.read_prediction("fcn8s", "a").shape == IMAGE.shape[:2]
     assert (maps.read_prediction("fcn8s", "a")[8:-8, 8:-8] == 4).all()
+
+
+def test_each_image_is_read_once_and_written_once(folders, net, monkeypatch):
+    names = ["a", "b", "c", "d", "e", "f"]
+    for name in names[1:]:
+        Image.fromarray(IMAGE).save(voc.image_path(folders / "voc", name))
+    read, written, plain, mask = [], [], voc.read_image, voc.save_mask
+    monkeypatch.setattr(voc, "read_image", lambda folder, name: read.append(name) or plain(folder, name))
+    monkeypatch.setattr(voc, "save_mask", lambda path, labels: written.append(path.stem) or mask(path, labels))
+    inference.score_all("deconvnet", net, names, dict.fromkeys(names, proposals((0, 0, 16, 16))), settings())
+    assert read == written == names
+    assert (maps.read_scores("deconvnet", "b") == maps.read_scores("deconvnet", "f")).all()

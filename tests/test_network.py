@@ -328,7 +328,7 @@ def test_vgg16_comes_from_its_file_and_nothing_in_it_is_executed(monkeypatch, tm
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     path = tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"
     path.parent.mkdir(parents=True)
-    monkeypatch.setattr(backbone, "vgg16", lambda: nn.Linear(2, 1))  # 528 MB would be slow
+    monkeypatch.setattr("torchvision.models.vgg16", lambda: nn.Linear(2, 1))  # 528 MB would be slow
     torch.save({"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}, path)
     assert backbone.download_vgg16().weight.tolist() == [[1.0, 2.0]]
     torch.save({"weight": Trap(tmp_path / "executed")}, path)

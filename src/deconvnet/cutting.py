@@ -108,9 +108,8 @@ def resized(
     x1, y1, x2, y2 = (int(v) for v in box)
     wanted = {"size": (y2 - y1, x2 - x1), "mode": "bilinear", "align_corners": False, "antialias": antialias}
     scores = F.interpolate(scores[None].float(), **wanted)[0]
-    rows, columns = (
-        slice(max(a, 0), max(min(b, side), 0)) for a, b, side in zip((y1, x1), (y2, x2), shape, strict=True)
-    )
+    inside = [(max(a, 0), min(b, side)) for a, b, side in zip((y1, x1), (y2, x2), shape, strict=True)]
+    rows, columns = (slice(first, max(first, last)) for first, last in inside)  # empty if the box is elsewhere
     return rows, columns, scores[:, rows.start - y1 : rows.stop - y1, columns.start - x1 : columns.stop - x1]
 
 

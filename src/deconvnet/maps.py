@@ -1,4 +1,4 @@
-"""What networks leave on disk: raw score maps (float16) and label maps (palette PNGs), a folder for each method;
+"""What networks leave on disk: raw score maps (in steps of 1/32) and label maps (palette PNGs), a folder for each method;
 and the contours of each image (greyscale PNGs).
 """
 
@@ -13,6 +13,8 @@ from PIL import Image
 from deconvnet import voc
 from deconvnet.files import write_whole
 from deconvnet.paths import BOUNDARIES, PREDICTIONS, SCORES
+
+STEP = 1 / 32  # of a stored score
 
 
 def scores_path(model: str, name: str) -> Path:
@@ -31,20 +33,21 @@ class ScoreFile:
     """Writes the raw scores of an image as they come, some classes at a time, and finds the label map on the way."""
 
     def __init__(self, model: str, name: str):
-        self.model, self.name, self.content = model, name, io.BytesIO()
-        self.archive, self.done = zipfile.ZipFile(self.content, "w", zipfile.ZIP_DEFLATED), 0
+        self.model, self.name, self.content, self.classes = model, name, io.BytesIO(), 0
+        self.archive = zipfile.ZipFile(self.content, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
         self.highest = self.labels = None
 
     def add(self, scores: np.ndarray) -> None:
-        """The next classes' (c, H, W)."""
-        highest, labels = scores.max(axis=0), scores.argmax(axis=0) + self.done
-        if self.done:
+        """The next classes' float (c, H, W). Raises FloatingPointError if one is not finite."""
+        highest, labels = scores.max(axis=0), scores.argmax(axis=0) + self.classes
+        if self.classes:
             higher = highest > self.highest  # the first one wins a tie
             highest, labels = np.where(higher, highest, self.highest), np.where(higher, labels, self.labels)
         self.highest, self.labels = highest, labels
-        with self.archive.open(f"{self.done}.npy", "w") as file:
-            np.lib.format.write_array(file, packed(scores))
-        self.done += len(scores)
+        for part, array in zip(("steps", "step"), packed(scores), strict=True):
+            with self.archive.open(f"{self.classes:02d}_{part}.npy", "w") as file:
+                np.lib.format.write_array(file, array)
+        self.classes += len(scores)
 
     def close(self) -> None:
         """Now both files are there, the label map last: it says that an image is done."""
@@ -53,12 +56,27 @@ class ScoreFile:
         voc.save_mask(prediction_path(self.model, self.name), self.labels)
 
 
-def packed(scores: np.ndarray) -> np.ndarray:
-    return scores.astype(np.float16)
+def packed(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float (c, H, W) as whole steps of 1/32, each less its left neighbour, which is what compresses; and the step.
+
+    No score is off by more than 1/64; a float16 of 16 and more is. Where scores pass 1,000 the step doubles.
+    """
+    largest = float(np.abs(scores).max(initial=0))
+    if not np.isfinite(largest):
+        raise FloatingPointError("A score is not finite: the network has diverged.")
+    step = STEP * 2.0 ** max(np.ceil(np.log2(max(largest / (32767 * STEP), 1e-9))), 0)
+    steps = np.rint(scores / step).astype(np.int16).view(np.uint16)
+    steps[..., 1:] -= steps[..., :-1].copy()  # modulo 2^16
+    return steps, np.float32(step)
+
+
+def unpacked(steps: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """float32 (c, H, W) of `packed`."""
+    return np.cumsum(steps, axis=-1, dtype=np.uint16).view(np.int16) * np.float32(step)
 
 
 def save_scores(model: str, name: str, scores: np.ndarray) -> None:
-    """All of an image's (21, H, W) at once."""
+    """All of an image's (21, H, W) at once, and its label map."""
     file = ScoreFile(model, name)
     file.add(scores)
     file.close()
@@ -67,8 +85,8 @@ def save_scores(model: str, name: str, scores: np.ndarray) -> None:
 def stream_scores(model: str, name: str) -> Iterator[np.ndarray]:
     """float32 (c, H, W), the classes in their order, as many at a time as were written together."""
     with np.load(scores_path(model, name), allow_pickle=False) as stored:
-        for part in stored.files:
-            yield stored[part].astype(np.float32)
+        for steps, step in zip(stored.files[::2], stored.files[1::2], strict=True):
+            yield unpacked(stored[steps], stored[step])
 
 
 def read_scores(model: str, name: str) -> np.ndarray:

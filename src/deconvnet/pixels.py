@@ -6,8 +6,10 @@ changes. Memory holds what is used, so 10,582 photographs with masks (10 GB) nee
 
 import hashlib
 import json
+import shutil
+import tempfile
+import weakref
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -28,8 +30,10 @@ class Images:
 
     def __init__(self, folder: Path, names: list[str], masks: bool = True):
         self.folder, self.names, self.masks = Path(folder), names, masks
-        self._elsewhere = None if self.folder == VOC else TemporaryDirectory()  # beside nobody's own folder
-        place = Path(self._elsewhere.name if self._elsewhere else PIXELS)
+        place = PIXELS
+        if self.folder != VOC:  # nothing is left beside a folder of yours
+            place = Path(tempfile.mkdtemp())
+            weakref.finalize(self, shutil.rmtree, place)
         path = place / f"{digest(names, masks)[:16]}.u8"
         paths = [voc.image_path, *([voc.labels_path, voc.instances_path] if masks else [])]
         made_from = digest(stamps(of(self.folder, name) for name in names for of in paths))

@@ -1,0 +1,114 @@
+"""How fast the pipeline is on this machine: make bench. A few minutes; writes reports/benchmarks.json, a table, a figure.
+
+Everything is a ratio of two ways measured side by side: the release's way, the network alone, a batch that is already
+there, one worker. Pictures are generated scenes of a photograph's size; weights are random where they do not matter,
+and the default's own (models/, after make repro) where they do. `pipeline` comes from benchmarks/before.py and is kept.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from before import KEPT
+from joblib import Parallel, delayed
+from measure import ceiling, has_bf16, ratio, side_by_side, this_machine
+from parts import curves, scores_on_disk, training_step
+from release import score_windows as as_released
+from report import write
+
+from deconvnet import backbone, crf, folding, icons, inference, params, paths, proposals, voc
+
+PHOTOGRAPH = {"width": 500, "height": 375}
+WINDOWS, BATCH = 16, 8  # of the paper's 50, since all are alike; the release's way sees every second one
+SCENES = 8
+
+
+def precise(precision: str, net: torch.nn.Module) -> torch.nn.Module:
+    os.environ["DECONVNET_PRECISION"] = precision
+    try:
+        return folding.for_inference(net)
+    finally:
+        del os.environ["DECONVNET_PRECISION"]
+
+
+@torch.inference_mode()
+def network_alone(net: torch.nn.Module) -> None:
+    side = net.size
+    for start in range(0, WINDOWS, BATCH):
+        batch = torch.zeros(min(BATCH, WINDOWS - start), 3, side, side, device=net.encoder.mean.device)
+        net(batch.contiguous(memory_format=torch.channels_last))
+
+
+def measure_inference(image: np.ndarray, boxes: np.ndarray) -> dict:
+    """The paper's network on one photograph: this pipeline against the release's way, and against its own forward."""
+    settings = params.validate(params.compose("voc2012"), "voc2012")
+    windows = inference.choose_windows(boxes, image.shape[:2], settings.inference)[:WINDOWS]
+    plain = backbone.make_deconvnet(settings).eval()
+    nets = {"fp32": precise("32-true", plain)} | ({"bf16": precise("bf16-mixed", plain)} if has_bf16() else {})
+    variants = {"release": lambda: as_released(plain, image, windows[::2])}
+    for name, net in nets.items():
+        variants[name] = lambda net=net: inference.score_windows(net, image, windows, BATCH)
+        variants[f"network {name}"] = lambda net=net: network_alone(net)
+    seconds = side_by_side(variants)
+    share = len(windows) / len(windows[::2])
+    best = list(nets)[-1]
+    found = {"windows": len(windows), "precision": best, "seconds_per_window": {}}
+    for name in nets:
+        found[f"vs_release_{name}"] = ratio(seconds["release"], seconds[name], share)
+        found[f"vs_network_{name}"] = ratio(seconds[name], seconds[f"network {name}"])
+    for name, values in seconds.items():
+        count = len(windows) / (share if name == "release" else 1)
+        found["seconds_per_window"][name] = float(np.median(values)) / count
+    return found | {key: found[f"{key}_{best}"]["median"] for key in ("vs_release", "vs_network")}
+
+
+def workers_speedup(work, items: list, most: int) -> dict:
+    """One process against `most`, which are there already, as in a stage that has begun."""
+    variants = {}
+    for count in (1, most):
+        pool = Parallel(n_jobs=count)
+        variants[count] = lambda pool=pool: pool(delayed(work)(*item) for item in items)
+    seconds = side_by_side(variants)
+    found = ratio(seconds[1], seconds[most])
+    return {"workers": most, "workers_speedup": found["median"], "spread": found, "items": len(items)}
+
+
+def refine(image: np.ndarray, probabilities: np.ndarray) -> None:
+    crf.refine(image, probabilities, params.Kernel(**params.compose("voc2012")["crf"]["candidates"][0]), 10, False)
+
+
+def propose(image: np.ndarray, settings: params.Proposals) -> None:
+    proposals.edge_boxes(proposals.image_edges(image, "gradient", settings), settings)
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    settings = params.validate(params.compose("voc2012"), "voc2012")
+    cores, rng = len(os.sched_getaffinity(0)), np.random.default_rng(0)
+    result = {"machine": this_machine(), "ceiling": ceiling()}
+    with tempfile.TemporaryDirectory() as folder:
+        icons.generate(Path(folder), train=SCENES, dev=1, val=1, **PHOTOGRAPH)
+        names = voc.read_list(folder, "train")
+        images = [voc.read_image(folder, name) for name in names]
+        boxes = proposals.edge_boxes(proposals.gradient_edges(images[0]), settings.proposals)
+        print("inference: the paper's network, three ways", flush=True)
+        result["inference"] = measure_inference(images[0], boxes)
+        print("training: an update against a batch that is there", flush=True)
+        result["training"] = training_step(Path(folder), names)
+        print("proposals and CRF: one worker against all", flush=True)
+        result["proposals"] = workers_speedup(propose, [(i, settings.proposals) for i in images * 2], cores)
+        small = [(i[:160, :200], rng.dirichlet(np.ones(21), (160, 200)).transpose(2, 0, 1)) for i in images * 2]
+        result["crf"] = workers_speedup(refine, small, cores)
+        print("score maps on disk, and the curves", flush=True)
+        result["scores"] = scores_on_disk(images)
+        result["curves"] = curves(images, cores)
+    known = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
+    result["pipeline"] = known.get("pipeline")
+    write(result, paths.REPORTS)
+
+
+if __name__ == "__main__":
+    main()

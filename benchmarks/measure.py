@@ -1,0 +1,67 @@
+"""Seconds as ratios: what is compared runs in turn in one process, round by round, and the median of the pairs counts."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from deconvnet import machine, provenance
+
+REPEATS = 5
+
+
+def side_by_side(variants: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, list[float]]:
+    """Seconds of each variant in each round, after one round that does not count."""
+    seconds = {name: [] for name in variants}
+    for number in range(repeats + 1):
+        for name, work in variants.items():
+            started = time.perf_counter()
+            work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(slow: list[float], fast: list[float], scale: float = 1.0) -> dict[str, float]:
+    """`scale` × slow / fast: the median over the rounds, the lowest and the highest."""
+    found = [scale * s / f for s, f in zip(slow, fast, strict=True)]
+    return {"median": statistics.median(found), "lowest": min(found), "highest": max(found)}
+
+
+def ceiling(side: int = 2048) -> dict[str, float]:
+    """What the machine can do: matrix products in each precision (GFLOP/s), copying memory (GB/s, read and written)."""
+    device, found = machine.device(), {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        seconds = side_by_side({name: lambda a=a, b=b: a @ b})[name]
+        found[f"{name}_gflops"] = 2 * side**3 / statistics.median(seconds) / 1e9
+    source = torch.zeros(2**26, device=device)
+    target = torch.empty_like(source)
+    seconds = side_by_side({"copy": lambda: target.copy_(source)})["copy"]
+    return found | {"copy_gbytes": 2 * source.nbytes / statistics.median(seconds) / 1e9}
+
+
+def has_bf16() -> bool:
+    """Whether the device multiplies bfloat16 faster than it converts it."""
+    if machine.device().type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def this_machine() -> dict[str, object]:
+    return {
+        "device": provenance.device(),
+        "threads": torch.get_num_threads(),
+        "cores": len(os.sched_getaffinity(0)),
+        "bf16": has_bf16(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "commit": provenance.printed("git", "rev-parse", "--short=12", "HEAD"),
+    }

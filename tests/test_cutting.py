@@ -1,0 +1,85 @@
+"""Crops cut in a batch by gathering, as a GPU does, against OpenCV example by example."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from deconvnet import boxes, cutting, examples, params, pixels, voc
+from deconvnet.cutting import Cuts
+from deconvnet.voc import VOID
+
+
+def test_random_boxes_anywhere_agree_with_opencv():
+    """Boxes inside, across and beyond the picture; grown and shrunk; every corner; mirrored or not."""
+    rng, furthest = np.random.default_rng(0), 0
+    for _ in range(200):
+        height, width = rng.integers(3, 300, 2)
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        labels = rng.integers(0, 256, (height, width), dtype=np.uint8)
+        corner = rng.integers(-100, (width, height))
+        box, wide = np.concatenate([corner, corner + rng.integers(1, 400, 2)]), int(rng.integers(2, 260))
+        size = int(rng.integers(1, wide + 1))
+        y, x = rng.integers(wide - size + 1, size=2)
+        flip = rng.random() < 0.5
+        expected = boxes.resize_image(boxes.crop(image, box, 0), wide)[y : y + size, x : x + size]
+        named = boxes.resize_labels(boxes.crop(labels, box, VOID), wide)[y : y + size, x : x + size]
+        if flip:
+            expected, named = expected[:, ::-1], named[:, ::-1]
+        flat = torch.from_numpy(np.concatenate([np.zeros(7, np.uint8), image.ravel(), labels.ravel()]))
+        one = [torch.tensor([part]) for part in ([height, width], box.tolist(), [y, x], flip)]
+        found = Cuts(torch.tensor([7]), *one, wide, size).pictures(flat)[0].permute(1, 2, 0).numpy()
+        furthest = max(furthest, np.abs(found - expected).max())
+        found = Cuts(torch.tensor([7 + image.size]), *one, wide, size).labels(flat, VOID)[0].numpy()
+        assert (found == named).all()
+    assert furthest <= 1  # grey level
+
+
+def test_windows_of_an_image_cut_at_once():
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    windows = np.array([[0, 0, 80, 60], [-20, -30, 50, 40], [70, 50, 120, 100], [200, 200, 240, 240]])
+    found = cutting.cut_at_once(image, windows, 32, "cpu")
+    assert (found - cutting.cut_windows(image, windows, 32)).abs().max() <= 1
+    assert (found[3] == 0).all()
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Three photographs of other sizes, with masks; and a table of boxes, with an instance and without."""
+    rng, folder = np.random.default_rng(1), tmp_path / "voc"
+    (folder / voc.IMAGES).mkdir(parents=True)
+    rows = []
+    for name, (height, width) in {"a": (50, 70), "b": (64, 48), "c": (33, 90)}.items():
+        picture = rng.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+        Image.fromarray(picture).resize((width, height)).save(voc.image_path(folder, name))
+        instances = np.zeros((height, width), np.uint8)
+        instances[5:30, 8:30], instances[10:25, 31:45], instances[:4] = 1, 2, VOID
+        voc.save_mask(voc.instances_path(folder, name), instances)
+        voc.save_mask(
+            voc.labels_path(folder, name), np.select([instances == 1, instances == 2], [15, 3], instances + 0.0)
+        )
+        for instance, label in ((1, 15), (2, 3), (0, 15)):
+            rows.append((name, instance, label, 8 + instance, 5, 40, 33))
+    table = pd.DataFrame(rows, columns=["image", "instance", "label", *examples.BOX])
+    return pixels.Images(folder, ["a", "b", "c"]), table
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "backbone"])
+def test_a_batch_cut_on_the_device_is_the_plain_batch(scenes, stage):
+    images, table = scenes
+    settings = getattr(params.validate(params.compose("icons"), "icons"), stage)
+    batches = examples.crop_batches(images, table, settings.model_copy(update={"updates": 6, "batch": 16}), 64)
+    for plain, cut in zip(batches, batches.on(torch.device("cpu")), strict=True):
+        assert (plain[0] - cut[0]).abs().max() <= 1
+        assert plain[0].dtype == cut[0].dtype
+        assert torch.equal(plain[1], cut[1])
+    assert len({int(label) for label in plain[1].unique()}) > 1
+
+
+def test_batches_on_the_device_start_anywhere(scenes):
+    images, table = scenes
+    settings = params.validate(params.compose("icons"), "icons").stage2.model_copy(update={"updates": 4, "batch": 3})
+    batches = examples.crop_batches(images, table, settings, 64)
+    (*_, last), (only,) = batches.on(torch.device("cpu")), batches.on(torch.device("cpu"), start=3)
+    assert torch.equal(last[0], only[0])

@@ -1,0 +1,73 @@
+"""Pictures decoded once: what comes back, when they are decoded anew, and how many bytes are held."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deconvnet import pixels, voc
+from deconvnet.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Two photographs of other sizes in the project's own folder, of which the decoded pixels are kept."""
+    monkeypatch.setattr(pixels, "VOC", tmp_path / "voc")
+    monkeypatch.setattr(pixels, "PIXELS", tmp_path / "pixels")
+    rng = np.random.default_rng(0)
+    (tmp_path / "voc" / voc.IMAGES).mkdir(parents=True)
+    for name, shape in {"a": (20, 30), "b": (7, 5)}.items():
+        picture = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(voc.image_path(tmp_path / "voc", name))
+        for path in (voc.labels_path, voc.instances_path):
+            voc.save_mask(path(tmp_path / "voc", name), rng.integers(0, 21, shape))
+    return tmp_path / "voc"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The ids that are decoded from now on."""
+    seen, plain = [], voc.read_image
+    monkeypatch.setattr(voc, "read_image", lambda folder, name: seen.append(name) or plain(folder, name))
+    return seen
+
+
+def test_pictures_are_those_of_the_readers(folder):
+    images = pixels.Images(folder, ["b", "a"])
+    for name in ("a", "b"):
+        read = [of(folder, name) for of in (voc.read_image, voc.read_labels, voc.read_instances)]
+        for found, expected in zip(images[name], read, strict=True):
+            assert found.shape == expected.shape
+            assert (found == expected).all()
+    (only,) = pixels.Images(folder, ["a"], masks=False)["a"]
+    assert (only == voc.read_image(folder, "a")).all()
+
+
+def test_each_picture_is_decoded_once_until_it_changes(folder, decoded):
+    first = pixels.Images(folder, ["a", "b"])
+    assert sorted(decoded) == ["a", "b"]
+    again = pixels.Images(folder, ["a", "b"])
+    assert sorted(decoded) == ["a", "b"]
+    assert again.made_from() == first.made_from()
+    assert again.flat.nbytes == 5 * (20 * 30 + 7 * 5)  # and no copy beside it
+    voc.save_mask(voc.labels_path(folder, "b"), np.zeros((7, 5)))
+    changed = pixels.Images(folder, ["a", "b"])
+    assert sorted(decoded) == ["a", "a", "b", "b"]
+    assert changed.made_from() != first.made_from()
+    assert (changed["b"][1] == 0).all()
+
+
+def test_a_broken_file_leaves_nothing_half_written(folder):
+    whole = voc.image_path(folder, "b").read_bytes()
+    voc.image_path(folder, "b").write_bytes(whole[:100])
+    with pytest.raises(UserError, match=r"b\.jpg is not a complete JPEG"):
+        pixels.Images(folder, ["a", "b"])
+    voc.image_path(folder, "b").write_bytes(whole)
+    assert pixels.Images(folder, ["a", "b"])["b"][0].shape == (7, 5, 3)
+
+
+def test_nothing_is_left_beside_a_folder_of_yours(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "VOC", tmp_path / "elsewhere")
+    images = pixels.Images(folder, ["a"])
+    assert images["a"][0].shape == (20, 30, 3)
+    assert not (tmp_path / "pixels").exists()
+    assert pixels.Images(folder, []).flat.size == 0

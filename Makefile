@@ -1,4 +1,4 @@
-# make repro · ablations · seeds · verify · test · lab · lint · clean. Everything runs in .venv, which is built on first use.
+# make repro · ablations · seeds · verify · bench · test · lab · lint · clean. Everything runs in .venv, which is built on first use.
 PROFILE ?= icons
 DATA    ?=
 N       ?= 3
@@ -8,7 +8,7 @@ RUN     := $(VENV)/bin/python
 PYTHON  ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 DISK_GB := 8
 
-.PHONY: help repro ablations seeds verify test lint lab clean
+.PHONY: help repro ablations seeds verify bench test lint lab clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ seeds: $(VENV)/installed  ## the default, then again with N=3 other seeds: inter
 
 verify: $(VENV)/installed  ## two runs of PROFILE=smoke (default here) or icons in fresh clones: every file the same?
 	@$(RUN) -m deconvnet.verify --profile $(if $(filter command line,$(origin PROFILE)),"$(PROFILE)",smoke)
+
+bench: $(VENV)/installed  ## speed as ratios on this machine, a few minutes: reports/benchmarks.md
+	@$(RUN) benchmarks/bench.py
 
 test: lint  ## lint, then all tests with one smoke run of the whole pipeline
 	@$(RUN) -m pytest

@@ -1,4 +1,4 @@
-"""How fast the pipeline is on this machine: make bench. A few minutes; writes reports/benchmarks.json, a table, a figure.
+"""How fast the pipeline is on this machine: make bench. Writes reports/benchmarks.json, a table and a figure.
 
 Everything is a ratio of two ways measured side by side: the release's way, the network alone, a batch that is already
 there, one worker. Pictures are generated scenes of a photograph's size; weights are random where they do not matter,
@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from before import KEPT
 from joblib import Parallel, delayed
 from measure import ceiling, has_bf16, ratio, side_by_side, this_machine
+from outcome import KEPT, write
 from parts import curves, scores_on_disk, training_step
 from release import score_windows as as_released
-from report import write
 
-from deconvnet import backbone, crf, folding, icons, inference, params, paths, proposals, voc
+from deconvnet import backbone, crf, folding, icons, inference, params, proposals, voc
 
 PHOTOGRAPH = {"width": 500, "height": 375}
 WINDOWS, BATCH = 16, 8  # of the paper's 50, since all are alike; the release's way sees every second one
@@ -107,7 +106,7 @@ def main() -> None:
         result["curves"] = curves(images, cores)
     known = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
     result["pipeline"] = known.get("pipeline")
-    write(result, paths.REPORTS)
+    write(result)
 
 
 if __name__ == "__main__":

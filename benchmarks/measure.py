@@ -1,4 +1,4 @@
-"""Seconds as ratios: what is compared runs in turn in one process, round by round, and the median of the pairs counts."""
+"""Seconds as ratios: what is compared runs in turn, round by round, and the median of the pairs counts."""
 
 import os
 import platform

@@ -173,7 +173,8 @@ def test_a_checkpoint_executes_nothing(tmp_path, capsys):
 def test_a_score_map_executes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(maps, "SCORES", tmp_path)
     (tmp_path / "net").mkdir()
-    np.savez(tmp_path / "net" / "a.npz", scores=np.array([Trap(tmp_path / "executed")], dtype=object))
+    trap = np.array([Trap(tmp_path / "executed")], dtype=object)
+    np.savez(tmp_path / "net" / "a.npz", steps=trap, step=trap)
     for read in (lambda: maps.read_scores("net", "a"), lambda: samples.read(tmp_path / "net" / "a.npz")):
         with pytest.raises(ValueError, match="allow_pickle=False"):
             read()

@@ -1,5 +1,5 @@
-"""What networks leave on disk: raw score maps (in steps of 1/32) and label maps (palette PNGs), a folder for each method;
-and the contours of each image (greyscale PNGs).
+"""What networks leave on disk: raw score maps in steps of 1/32, label maps as palette PNGs, a folder for each method; and
+the contours of each image as greyscale PNGs.
 """
 
 import io

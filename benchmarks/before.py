@@ -1,0 +1,69 @@
+"""What the default takes beside training, at a commit before and now: python benchmarks/before.py [ROUNDS]
+
+Both run whole, in turn, in fresh clones of their own, with one update a training (but for the contours', which the
+windows hang on). So what is timed is kernel starts, imports, data, proposals, inference, CRF, figures, report and DVC.
+About ten minutes a round on two idle cores. Adds `pipeline` to reports/benchmarks.json.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+from outcome import KEPT
+
+from deconvnet import provenance
+from deconvnet.paths import ROOT
+
+BEFORE = "ad51cec"
+ONE = {"backbone": ("updates", "proposal_updates"), "stage1": ("updates",), "stage2": ("updates",), "fcn": ("updates",)}
+
+
+def run(clone: Path, commit: str) -> dict[str, float]:
+    """Seconds of each notebook, and of everything between them."""
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    subprocess.run(["git", "checkout", "-q", commit], cwd=clone, check=True)
+    settings = yaml.safe_load((clone / "params.yaml").read_text())
+    for section, keys in ONE.items():
+        settings[section] |= dict.fromkeys(keys, 1)
+    (clone / "params.yaml").write_text(yaml.safe_dump(settings))
+    (clone / "dvc.lock").unlink()
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "deconvnet.pipeline"]
+    subprocess.run(command, cwd=clone, env=os.environ | {"PYTHONPATH": str(clone / "src")}, check=True)
+    whole = time.perf_counter() - started
+    seconds = json.loads((clone / "reports" / "provenance.json").read_text())["seconds"]
+    return seconds | {"DVC, process starts, report": whole - sum(seconds.values()), "all": whole}
+
+
+def main() -> None:
+    rounds, found = int(sys.argv[1]) if len(sys.argv) > 1 else 1, {"before": [], "now": []}
+    for number in range(rounds):
+        for name, commit in (("before", BEFORE), ("now", provenance.printed("git", "rev-parse", "HEAD"))):
+            with tempfile.TemporaryDirectory() as folder:
+                found[name].append(run(Path(folder) / "deconvnet", commit))
+            print(f"# round {number + 1}, {name}: {found[name][-1]['all']:.0f} s", flush=True)
+    stages = {
+        stage: {name: statistics.median(row[stage] for row in rows) for name, rows in found.items()}
+        for stage in found["now"][0]
+    }
+    result = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
+    result["pipeline"] = {
+        "vs_before": statistics.median(b["all"] / n["all"] for b, n in zip(*found.values(), strict=True)),
+        "rounds": [[b["all"], n["all"]] for b, n in zip(*found.values(), strict=True)],
+        "before": BEFORE,
+        "now": provenance.printed("git", "rev-parse", "--short=12", "HEAD"),
+        "stages": stages,
+        "how": f"The whole default with one update a training (contours: all), in fresh clones in turn, "
+        f"{rounds} round(s), on {provenance.device()}: `python benchmarks/before.py`.",
+    }
+    provenance.write_json(KEPT, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What `make bench` writes: reports/benchmarks.json, .md and .png."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from deconvnet import figures, paths, provenance
+
+KEPT = paths.REPORTS / "benchmarks.json"
+CURVES = {
+    "images": ("images", "inference, 50 windows each"),
+    "windows": ("windows", "inference, one image"),
+    "pixels": ("pixels", "inference, 50 windows"),
+    "crf_pixels": ("pixels", "dense CRF"),
+}
+
+
+def rows(result: dict) -> list[tuple[str, str, str]]:
+    """(what, how it came out, wanted)."""
+    inference, scores, pipeline = result["inference"], result["scores"], result["pipeline"]
+    found = []
+    for name in (key.removeprefix("vs_release_") for key in inference if key.startswith("vs_release_")):
+        wanted = "≥ 5" if name == "bf16" else "≥ 2.5"
+        found.append(
+            (f"inference {name}, times as fast as the release's way", spread(inference[f"vs_release_{name}"]), wanted)
+        )
+        network = spread(inference[f"vs_network_{name}"])
+        found.append((f"inference {name}, time against the network's own", network, "≤ 1.15"))
+    training, workers = result["training"]["spread"], result["crf"]["workers"]
+    found.append(("training, an update against one on a resident batch", spread(training), "≤ 1.10"))
+    found.append((f"proposals, {workers} workers against 1", spread(result["proposals"]["spread"]), "≥ 1.8"))
+    found.append((f"dense CRF, {workers} workers against 1", spread(result["crf"]["spread"]), "≥ 1.8"))
+    if scores["megabytes_per_image"] is not None:
+        found.append(("score map of a 500×375 picture, MB", f"{scores['megabytes_per_image']:.2f}", "≤ 3"))
+        found.append(("points of mean IoU lost by storing it", f"{scores['points_lost']:+.3f}", "≤ 0.05"))
+    if pipeline:
+        found.append(
+            (f"all but training, times as fast as at {pipeline['before']}", f"{pipeline['vs_before']:.2f}", "≥ 1.5")
+        )
+    return found
+
+
+def spread(ratio: dict[str, float]) -> str:
+    return f"{ratio['median']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f})"
+
+
+def page(result: dict) -> str:
+    machine, ceiling = result["machine"], result["ceiling"]
+    speed = ", ".join(
+        f"{key.removesuffix('_gflops')} {value:.0f} GFLOP/s" for key, value in ceiling.items() if "gflops" in key
+    )
+    table = pd.DataFrame(rows(result), columns=["measured", "median (lowest–highest)", "aim"])
+    lines = pd.DataFrame(
+        [(f"{what}, by {by}", f"{c['slope']:.3g} s", f"{c['offset']:.2g} s", f"{c['r2']:.3f}")
+         for key, (by, what) in CURVES.items() for c in [result["curves"][key]]],
+        columns=["seconds of", "slope", "offset", "R²"],
+    )  # fmt: skip
+    text = [
+        "# Benchmarks",
+        f"Made by `make bench` at {machine['commit']}: {machine['device']}, {machine['threads']} threads, torch "
+        f"{machine['torch']}. Its ceiling in the same run: {speed}, copying {ceiling['copy_gbytes']:.0f} GB/s. "
+        "Each ratio is the median of five rounds in which both ways ran in turn.",
+        table.to_markdown(index=False),
+        "Seconds a window of the paper's network: "
+        + ", ".join(f"{k} {v:.3f}" for k, v in result["inference"]["seconds_per_window"].items()) + ".",
+        "![Scaling curves](benchmarks.png)",
+        lines.to_markdown(index=False),
+    ]  # fmt: skip
+    if pipeline := result["pipeline"]:
+        stages = pd.DataFrame(pipeline["stages"]).T.rename(columns={"before": "before, s", "now": "now, s"})
+        stages["ratio"] = stages["before, s"] / stages["now, s"]
+        stages = stages.rename_axis("stage without its training").round(1)
+        text += ["## Where the time of the default goes", pipeline["how"], stages.to_markdown()]
+    return "\n\n".join(text) + "\n"
+
+
+def figure(curves: dict) -> plt.Figure:
+    drawn, axes = plt.subplots(1, len(CURVES), figsize=(3 * len(CURVES), 2.8), layout="constrained")
+    for axis, (key, (by, what)) in zip(axes, CURVES.items(), strict=True):
+        curve = curves[key]
+        axis.plot(curve["x"], curve["seconds"], "o", color=figures.LINES[0])
+        ends = [min(curve["x"]), max(curve["x"])]
+        axis.plot(ends, [curve["offset"] + curve["slope"] * x for x in ends], color=figures.LINES[1], lw=1)
+        axis.set(title=what, xlabel=by, ylabel="seconds", ylim=(0, None))
+    return drawn
+
+
+def write(result: dict) -> None:
+    provenance.write_json(KEPT, result)
+    KEPT.with_suffix(".md").write_text(page(result))
+    caption = f"{result['machine']['device']}, at {result['machine']['commit']}"
+    figures.save(figure(result["curves"]), KEPT.with_suffix(".png"), caption)
+    print(page(result))

@@ -99,6 +99,12 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float()
 
 
+def blank(classes: int, shape: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """(classes, H, W) zeros, the classes of a pixel side by side in memory: twice as fast to paste to on a CPU."""
+    canvas = torch.empty(1, classes, *shape, device=device, memory_format=torch.channels_last)
+    return canvas.zero_()[0]
+
+
 def resized(
     scores: torch.Tensor, box: np.ndarray, shape: tuple[int, int], antialias: bool = False
 ) -> tuple[slice, slice, torch.Tensor]:

@@ -39,7 +39,7 @@ def scores_of(
     device = machine.device()
     cut = [cutting.cut_windows(i, w, net.size, antialias, device) for i, w in zip(images, windows, strict=True)]
     parts = [net(part.contiguous(memory_format=torch.channels_last)) for part in torch.cat(cut).split(batch)]
-    return torch.cat([part.contiguous() for part in parts]).split([len(w) for w in windows])
+    return torch.cat(parts).split([len(w) for w in windows])
 
 
 @torch.inference_mode()
@@ -52,7 +52,7 @@ def maximum(
     Softmax comes after the aggregation, never before. Classes do not meet here, so memory is bounded by a few of them.
     """
     for part in scores.split(max(ELEMENTS // (shape[0] * shape[1]), 1), dim=1):
-        canvas = torch.zeros(part.shape[1], *shape, device=part.device)
+        canvas = cutting.blank(part.shape[1], shape, part.device)
         for score, box in zip(part, windows, strict=True):
             cutting.paste_maximum(canvas, score, box, antialias)
         yield canvas

@@ -1,5 +1,5 @@
-"""What networks leave on disk: raw score maps in steps of 1/32, label maps as palette PNGs, a folder for each method; and
-the contours of each image as greyscale PNGs.
+"""What networks leave on disk, a folder for each method: raw score maps in steps of 1/32, label maps as palette PNGs;
+and the contours of each image as greyscale PNGs.
 """
 
 import io
@@ -39,6 +39,7 @@ class ScoreFile:
 
     def add(self, scores: np.ndarray) -> None:
         """The next classes' float (c, H, W). Raises FloatingPointError if one is not finite."""
+        scores = np.ascontiguousarray(scores)
         highest, labels = scores.max(axis=0), scores.argmax(axis=0) + self.classes
         if self.classes:
             higher = highest > self.highest  # the first one wins a tie

@@ -38,7 +38,7 @@ def grow(
     scores: torch.Tensor, windows: np.ndarray, shape: tuple[int, int], counts: list[int], antialias: bool = False
 ) -> Iterator[np.ndarray]:
     """Label map (H, W) after each of `counts` windows, by the maximum; with fewer windows than that, after all."""
-    canvas = torch.zeros(scores.shape[1], *shape, device=scores.device)
+    canvas = cutting.blank(scores.shape[1], shape, scores.device)
     done = 0
     for count in sorted(counts):
         for i in range(done, min(count, len(windows))):
@@ -52,7 +52,7 @@ def total(
     scores: torch.Tensor, windows: np.ndarray, shape: tuple[int, int], antialias: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The sum of all windows' raw scores (21, H, W), and the number of windows over each pixel (H, W)."""
-    summed = torch.zeros(scores.shape[1], *shape, device=scores.device)
+    summed = cutting.blank(scores.shape[1], shape, scores.device)
     covered = torch.zeros(shape, device=scores.device)
     for score, box in zip(scores, windows, strict=True):
         rows, columns, part = cutting.resized(score, box, shape, antialias)
@@ -94,11 +94,12 @@ def study(
         maps[name] = np.stack(list(grow(scores, windows, shape, counts, antialias)))
         used, kept = windows[: settings.windows], scores[: settings.windows]
         order, fewer = by_size(used), [n for n in counts if n <= settings.windows]
-        largest = grow(kept[order], used[order], shape, fewer, antialias)
+        *largest, highest = grow(kept[order], used[order], shape, [*fewer, settings.windows], antialias)
+        summed, covered = total(kept, used, shape, antialias)
         labelled = {f"best/{n}": m for n, m in zip(counts, maps[name], strict=True)}
         labelled |= {f"largest/{n}": m for n, m in zip(fewer, largest, strict=True)}
-        for rule in RULES:
-            scored = aggregate(kept, used, shape, rule, antialias)
+        labelled["rule/maximum"] = highest  # the order makes no difference
+        for rule, scored in (("sum", summed), ("mean", summed / covered.clamp(min=1))):
             labelled[f"rule/{rule}"] = scored.argmax(dim=0).byte().cpu().numpy()
         for key, predicted in labelled.items():
             found.setdefault(f"windows/{key}", []).append(samples.tally(truth, predicted))

@@ -1,0 +1,66 @@
+"""The benchmarks compare what they say they compare; the committed page shows the committed numbers."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deconvnet import DeconvNet, inference
+from deconvnet.paths import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import measure
+import outcome
+import parts
+import release
+
+RATIOS = {
+    "inference": ("vs_release", "vs_network"),
+    "training": ("vs_resident_batch",),
+    "crf": ("workers_speedup",),
+    "proposals": ("workers_speedup",),
+    "scores": ("megabytes_per_image",),
+    "pipeline": ("vs_before",),
+}
+
+
+def test_the_releases_way_gives_the_same_map(monkeypatch):
+    monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
+    torch.manual_seed(0)
+    net = DeconvNet(classes=21, blocks=((4, 1), (4, 1)), fc=8, size=16, std=58).eval()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, std=0.4)
+    image = np.random.default_rng(0).integers(0, 256, (30, 44, 3), dtype=np.uint8)
+    windows = np.array([[0, 0, 16, 16], [-6, 10, 14, 30], [20, -3, 52, 29], [5, 5, 12, 12]])
+    found = release.score_windows(net, image, windows)
+    assert found.std() > 0.01
+    expected = inference.score_windows(net, image, windows, 4).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_ratios_by_hand():
+    assert measure.ratio([2.0, 4.0, 6.0], [1.0, 1.0, 2.0]) == {"median": 3.0, "lowest": 2.0, "highest": 4.0}
+    assert measure.ratio([1.0], [4.0], scale=2.0)["median"] == 0.5
+
+
+def test_variants_take_turns_and_the_first_round_does_not_count():
+    calls = []
+    seconds = measure.side_by_side({name: lambda name=name: calls.append(name) for name in "ab"}, repeats=2)
+    assert calls == list("ababab")
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_a_line_by_hand():
+    found = parts.line([1.0, 2.0, 4.0], [0.5, 0.7, 1.1])
+    assert (found["slope"], found["offset"], found["r2"]) == pytest.approx((0.2, 0.3, 1.0))
+
+
+def test_the_committed_page_is_of_the_committed_numbers():
+    result = json.loads(outcome.KEPT.read_text())
+    for section, names in RATIOS.items():
+        assert all(np.isfinite(result[section][name]) for name in names), section
+    assert outcome.page(result) == outcome.KEPT.with_suffix(".md").read_text()

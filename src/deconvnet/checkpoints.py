@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from deconvnet import machine
 from deconvnet.files import digest, write_whole
 from deconvnet.paths import ROOT
 
@@ -49,10 +50,11 @@ def clear() -> None:
 def hold(part: str) -> None:
     """From here on this process alone is that part of its stage, its "runner" or its "kernel": another is waited for.
 
-    What was killed may leave an orphan behind, for a second or as long as it works: it must not write any more.
+    What was killed may leave an orphan behind, for a second or as long as it works: it must not write any more. Of
+    the processes that share a training rank 0 alone writes.
     """
     stage = os.environ.get("DVC_STAGE")
-    if not stage or part in _locks:
+    if not stage or part in _locks or machine.rank():
         return
     path = folder_of(stage).with_suffix(f".{part}")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,10 @@
 DECONVNET_DEVICE     cpu | cuda           (default: cuda where there is one)
 DECONVNET_PRECISION  32-true | tf32 (on a GPU) | bf16-mixed (default: 32-true, so that results stay comparable)
 DECONVNET_CORES      worker processes of the CPU stages (default: all cores)
-DECONVNET_WORKERS    processes that prepare training batches (default: 0 on a CPU, else cores - 1)
-DECONVNET_THREADS    threads of the arithmetic (default: the cores; another number may change last digits)
+DECONVNET_PROCESSES  processes that share each batch of a training, on GPUs one each (default: 1)
+DECONVNET_WORKERS    processes that prepare training batches, for each of those (default: 0 on a CPU, else its share of
+                     the cores - 1)
+DECONVNET_THREADS    threads of the arithmetic (default: its share of the cores; another number may change last digits)
 DECONVNET_CHECKPOINT seconds between two checkpoints of a training (default: 60; 0: after each update)
 """
 
@@ -36,6 +38,10 @@ def device() -> "torch.device":
         raise UserError(f"DECONVNET_DEVICE must be cpu or cuda, not '{name}'.")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("DECONVNET_DEVICE is cuda, but torch sees no GPU on this machine: unset it.")
+    if name == "cuda" and world() > 1:
+        if (gpus := torch.cuda.device_count()) < world():
+            raise UserError(f"DECONVNET_PROCESSES is {world()}, but torch sees {gpus} GPU(s), and each needs its own.")
+        return torch.device(name, rank())
     return torch.device(name)
 
 
@@ -54,13 +60,38 @@ def cores() -> int:
     return max(number("DECONVNET_CORES", len(os.sched_getaffinity(0))), 1)
 
 
+def processes() -> int:
+    return max(number("DECONVNET_PROCESSES", 1), 1)
+
+
+def world() -> int:
+    """How many processes share the training that this one takes part in, as torchrun says; else 1."""
+    return number("WORLD_SIZE", 1)
+
+
+def rank() -> int:
+    """Which of them this is. Rank 0 writes what there is to write."""
+    return number("RANK", 0)
+
+
+def check_share(parts: int, processes: int) -> None:
+    """Raises UserError if the parts of a batch cannot be shared evenly."""
+    if parts % processes:
+        fitting = ", ".join(str(n) for n in range(1, parts + 1) if parts % n == 0)
+        raise UserError(
+            f"A batch that runs in {parts} parts (accumulate) cannot be shared evenly by {processes} processes: set "
+            f"DECONVNET_PROCESSES to one of {fitting}."
+        )
+
+
 def workers() -> int:
-    return number("DECONVNET_WORKERS", 0 if device().type == "cpu" else cores() - 1)
+    return number("DECONVNET_WORKERS", 0 if device().type == "cpu" else max(cores() // world() - 1, 0))
 
 
 def threads() -> int:
     usable = len(os.sched_getaffinity(0))
-    return max(number("DECONVNET_THREADS", min(psutil.cpu_count(logical=False) or usable, usable)), 1)
+    usable = min(psutil.cpu_count(logical=False) or usable, usable)
+    return max(number("DECONVNET_THREADS", usable // world()), 1)
 
 
 def checkpoint_seconds() -> int:

@@ -124,6 +124,7 @@ def record(root: Path) -> None:
         "commit": printed("git", "rev-parse", "HEAD") or None,
         "dirty": [line[3:] for line in dirty.split("\n") if line],
         "device": device(),
+        "processes": machine.processes(),
         "threads": machine.threads(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }

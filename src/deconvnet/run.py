@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 from traitlets.config import Config
 
-from deconvnet import checkpoints, machine
+from deconvnet import checkpoints, machine, ranks
 from deconvnet.errors import UserError, no_room, plainly
 from deconvnet.imports import without
 from deconvnet.paths import ROOT
@@ -28,6 +28,7 @@ from deconvnet.provenance import record_seconds
 with without("rfc3987_syntax"):  # a grammar for addresses in JSON schemas, of which notebooks have none: seconds
     import nbformat
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
 # What a kernel starts with, unless the user set it. The first two keep memory: glibc otherwise returns the buffers of
@@ -93,8 +94,12 @@ def die_with_parent() -> None:
     """If DVC is killed, this process and with it the kernel end too: nothing works on unseen (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-        if "DVC_STAGE" in os.environ and os.getsid(os.getppid()) != os.getsid(0):
-            sys.exit("DVC has ended before its stage began.")  # whoever adopts orphans has a session of its own
+        if launcher := os.environ.get(ranks.LAUNCHER):
+            orphan = launcher != str(os.getppid())
+        else:  # whoever adopts orphans has a session of its own
+            orphan = "DVC_STAGE" in os.environ and os.getsid(os.getppid()) != os.getsid(0)
+        if orphan:
+            sys.exit("DVC has ended before its stage began.")
 
 
 def run(notebook: Path, output: Path, parameters: dict) -> None:
@@ -117,6 +122,54 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
     partial.unlink()
 
 
+def execute(name: str, output: Path, parameters: dict) -> None:
+    """Raises UserError; another error of a cell ends the program with its traceback."""
+    notebook = ROOT / "notebooks" / f"{name}.ipynb"
+    for variable, value in ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    try:
+        if machine.rank():
+            help_to_train(notebook, parameters)
+        else:
+            run(notebook, output, parameters)
+    except DeadKernelError:
+        why = "The notebook's process was killed, by hand or because memory ran out."
+        raise UserError(f"{why} {ranks.AGAIN}") from None
+    except PapermillExecutionError as error:
+        if error.ename == "UserError":
+            raise UserError(error.evalue) from None
+        if said := no_room(error.evalue):
+            raise UserError(said) from None
+        ranks.let_others_end_first()
+        sys.exit(f"\n{error}\nThe notebook as far as it came: {output.with_suffix('.failed.ipynb')}\n")
+
+
+def up_to_the_training(notebook: Path) -> nbformat.NotebookNode:
+    """The part of a notebook that every rank runs."""
+    read = nbformat.read(notebook, as_version=4)
+    last = max(number for number, cell in enumerate(read.cells) if "training.train(" in cell.source)
+    read.cells = read.cells[: last + 1]
+    return read
+
+
+def help_to_train(notebook: Path, parameters: dict) -> None:
+    """What the ranks beside rank 0 do with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / notebook.name
+        nbformat.write(up_to_the_training(notebook), part)
+        run(part, Path(folder) / "executed.ipynb", parameters)
+
+
+def take_part(name: str, output: Path, parameters: dict) -> None:
+    """What a process does that `ranks.launch` has started: its last words are left for that to say."""
+    try:
+        with plainly(f"{name}: rank {machine.rank()} of {machine.world()}"):
+            execute(name, output, parameters)
+    except SystemExit as end:
+        ranks.leave_words(str(end.code))
+        sys.exit(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", nargs="?", help="the notebook, without folder and ending")
@@ -129,20 +182,16 @@ def main() -> None:
     if arguments.output is None:
         parser.error("a notebook and an output are needed")
     die_with_parent()
-    checkpoints.hold("runner")
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     parameters = {name: yaml.safe_load(value) for name, value in arguments.parameters}
+    if machine.world() > 1:
+        return take_part(arguments.name, arguments.output, parameters)
+    checkpoints.hold("runner")
     started = time.monotonic()
     with plainly(arguments.name):
-        try:
-            run(ROOT / "notebooks" / f"{arguments.name}.ipynb", arguments.output, parameters)
-        except PapermillExecutionError as error:
-            if error.ename == "UserError":
-                raise UserError(error.evalue) from None
-            if said := no_room(error.evalue):
-                raise UserError(said) from None
-            sys.exit(f"\n{error}\nThe notebook as far as it came: {arguments.output.with_suffix('.failed.ipynb')}\n")
+        if (count := ranks.number_for(arguments.name, parameters)) > 1:
+            ranks.launch(count)
+        else:
+            execute(arguments.name, arguments.output, parameters)
     checkpoints.clear()
     record_seconds(arguments.output.stem, time.monotonic() - started)
 

@@ -1,7 +1,8 @@
 """One training loop for the backbone, both stages and FCN-8s: the solver of section 3 on Lightning Fabric.
 
 A fixed number of updates, never wall-clock. The batch is run in `accumulate` parts, as the release does (8 × 8): batch
-norm sees one part, the loss is the mean over the non-void pixels of each part, averaged over the parts.
+norm sees one part, the loss is the mean over the non-void pixels of each part, averaged over the parts. Several
+processes share these parts (DECONVNET_PROCESSES): what is computed stays the same, but for the order of the sums.
 """
 
 import copy
@@ -30,6 +31,7 @@ from deconvnet.voc import VOID
 
 with without("torchmetrics"):  # Fabric asks for its version alone, and it takes seconds
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
 
 
 def loss_of(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -90,6 +92,9 @@ def loader(batches: Batches, start: int = 0) -> Iterable[tuple[torch.Tensor, tor
 @contextmanager
 def live_curve(name: str) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """A `log` for `train` that writes reports/curves/<name> with DVCLive, for `dvc plots`."""
+    if machine.rank():
+        yield lambda step, row: None
+        return
     checkpoints.hold("kernel")  # an orphan's rows must not come between these
     with Live(str(CURVES / name), dvcyaml=None, save_dvc_exp=False) as live:
 
@@ -109,7 +114,7 @@ class Progress:
 
     step: int = 0  # updates done: the next batch is number `step`
     rows: list[dict[str, float]] = field(default_factory=list)  # of the curve
-    recent: list[torch.Tensor] = field(default_factory=list)  # losses since the last row
+    recent: list[torch.Tensor] = field(default_factory=list)  # the parts' losses of each update since the last row
     best: float = 0.0  # of the schedule "plateau"
     drops: int = 0
 
@@ -126,7 +131,7 @@ def made_from(net: nn.Module, batches: Batches, settings: Solver, watch: Batches
 def state_of(progress: Progress, parts: dict) -> dict:
     random = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        random["cuda"] = torch.cuda.get_rng_state_all()
+        random["cuda"] = torch.cuda.get_rng_state()
     return vars(progress) | {name: part.state_dict() for name, part in parts.items()} | {"random": random}
 
 
@@ -136,8 +141,15 @@ def restore(state: dict, parts: dict) -> Progress:
         part.load_state_dict(state[name])
     torch.set_rng_state(state["random"]["cpu"].cpu())
     if "cuda" in state["random"]:
-        torch.cuda.set_rng_state_all([random.cpu() for random in state["random"]["cuda"]])
+        torch.cuda.set_rng_state(state["random"]["cuda"].cpu())
     return Progress(**{f.name: state[f.name] for f in fields(Progress)})
+
+
+class Ranks(DDPStrategy):
+    """Fabric's DDP among processes that torchrun has started."""
+
+    def _configure_launcher(self) -> None:
+        """None is needed, and Fabric refuses to work in a notebook with the one that it would choose."""
 
 
 def train(
@@ -154,14 +166,21 @@ def train(
     `watch` holds dev batches whose loss is shown beside; only the schedule "plateau", which needs it, decides by it:
     the rate drops to a tenth when the pixel accuracy there is not above its best. `log` gets each row as it is made.
     A stage that was killed goes on from its last checkpoint and ends with the same weights and rows, bit by bit.
-    Raises FloatingPointError as soon as a row's loss is not finite.
+    Processes that torchrun started share each batch, the part k going to rank k mod their number, and all end with the
+    same weights; rank 0 keeps the checkpoints, with which any number of processes goes on.
+    Raises FloatingPointError as soon as a row's loss is not finite, UserError if the parts cannot be shared evenly.
     """
     if settings.schedule == "plateau" and watch is None:
         raise ValueError("the schedule plateau needs dev batches to watch")
-    device = machine.device()
-    fabric = Fabric(accelerator=device.type, devices=1, precision=machine.precision())
+    device, world, rank = machine.device(), machine.world(), machine.rank()
+    machine.check_share(settings.accumulate, world)
+    # Running statistics need no broadcast: training reads none, and `fix_batch_norm` makes them anew.
+    strategy = Ranks(broadcast_buffers=False) if world > 1 else "auto"
+    fabric = Fabric(accelerator=device.type, devices=world, strategy=strategy, precision=machine.precision())
+    fabric.launch()
     net = net.to(memory_format=torch.channels_last).train()
-    place = checkpoints.claim("Training", lambda: made_from(net, batches, settings, watch))
+    place = None if rank else checkpoints.claim("Training", lambda: made_from(net, batches, settings, watch))
+    place = fabric.broadcast(place)  # the others look at what is left there when rank 0 has said what of it counts
     model, optimizer = fabric.setup(net, make_optimizer(net, settings))
     so_far = Progress()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings, so_far.drops))
@@ -178,21 +197,25 @@ def train(
     for step, (images, labels) in enumerate(progress, start=so_far.step + 1):
         images, labels = fabric.to_device((images, labels))
         optimizer.zero_grad()
-        parts = list(zip(images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True))
-        for part, truth in parts:
-            loss = loss_of(model(part.contiguous(memory_format=torch.channels_last)), truth) / len(parts)
-            fabric.backward(loss)
-            so_far.recent.append(loss.detach())
+        parts = zip(images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True)
+        losses = torch.zeros(settings.accumulate, device=device)
+        for k, (part, truth) in list(enumerate(parts))[rank::world]:
+            if world > 1:  # dropout is the part's own, whoever runs it, now or after a kill
+                torch.manual_seed((settings.seed * settings.updates + step) * settings.accumulate + k)
+            with fabric.no_backward_sync(model, enabled=k + world < settings.accumulate):
+                loss = loss_of(model(part.contiguous(memory_format=torch.channels_last)), truth) / settings.accumulate
+                fabric.backward(world * loss)  # DDP takes the mean over the ranks
+            losses[k] = loss.detach()
+        so_far.recent.append(fabric.all_reduce(losses, reduce_op="sum"))  # now: a checkpoint holds those of all ranks
         optimizer.step()
         used = schedule.get_last_lr()[0] / schedule.base_lrs[0]
         if settings.schedule == "plateau" and step % settings.look == 0:
-            _, accuracy = watched(model, watch)
+            _, accuracy = fabric.broadcast(watched(model, watch))
             so_far.best, so_far.drops = max(so_far.best, accuracy), so_far.drops + (accuracy <= so_far.best)
         schedule.step()
         so_far.step = step
         if step % every == 0 or step == settings.updates:
-            recent = so_far.recent
-            row = {"step": step, "loss": float(torch.stack(recent).sum()) / (len(recent) / len(parts))}
+            row = {"step": step, "loss": float(torch.cat(so_far.recent).sum()) / len(so_far.recent)}
             row["rate"] = settings.lr * used
             so_far.recent = []
             if not math.isfinite(row["loss"]):
@@ -202,7 +225,8 @@ def train(
             progress.set_postfix(loss=f"{row['loss']:.3f}")
             log(step, row)
             so_far.rows.append(row)
-        if place and (time.monotonic() - saved >= machine.checkpoint_seconds() or step == settings.updates):
+        due = time.monotonic() - saved >= machine.checkpoint_seconds() or step == settings.updates
+        if place and due and rank == 0:
             checkpoints.save(place / "state.pt", state_of(so_far, parts_kept))
             saved = time.monotonic()
     return pd.DataFrame(so_far.rows)

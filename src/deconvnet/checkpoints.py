@@ -27,6 +27,7 @@ HARMLESS = {
     "errors",
     "figures",
     "files",
+    "parallel",
     "plots",
     "provenance",
     "tables",

@@ -3,6 +3,7 @@
 DECONVNET_DEVICE     cpu | cuda           (default: cuda where there is one)
 DECONVNET_PRECISION  32-true | bf16-mixed (default: 32-true, so that results stay comparable)
 DECONVNET_CORES      worker processes of the CPU stages (default: all cores)
+DECONVNET_CLUSTER    tcp://host:port of a dask scheduler whose workers do that instead (default: none)
 DECONVNET_WORKERS    processes that prepare training batches (default: 0 on a CPU, else cores - 1)
 DECONVNET_THREADS    threads of the arithmetic (default: the cores; another number may change last digits)
 DECONVNET_CHECKPOINT seconds between two checkpoints of a training (default: 60; 0: after each update)
@@ -43,6 +44,10 @@ def precision() -> str:
 
 def cores() -> int:
     return max(number("DECONVNET_CORES", len(os.sched_getaffinity(0))), 1)
+
+
+def cluster() -> str | None:
+    return os.environ.get("DECONVNET_CLUSTER") or None
 
 
 def workers() -> int:

@@ -5,33 +5,45 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from deconvnet import ensemble, voc
+from deconvnet import ensemble, parallel, voc
+from deconvnet.metrics import PER_CORE
 from deconvnet.paths import VOC
 from deconvnet.voc import VOID
 
 
-def reliability(pairs: Iterable[tuple[np.ndarray, np.ndarray]], bins: int = 10) -> pd.DataFrame:
-    """Of (probabilities (21, H, W), truth (H, W)) pairs: non-void pixels by the probability of the class they get.
+def counted(probabilities: np.ndarray, truth: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Of (21, H, W) probabilities and (H, W) labels: non-void pixels by the probability of the class they get.
 
-    Rows are `bins` equal intervals of 0–1: pixels, confidence (mean probability) and accuracy, NaN where there are
-    none.
+    (3, bins): in each of `bins` equal intervals of 0–1 the pixels, the sum of their probabilities, and those right.
     """
-    pixels, confidence, right = np.zeros(bins), np.zeros(bins), np.zeros(bins)
-    for probabilities, truth in pairs:
-        valid = truth != VOID
-        highest, label = probabilities.max(axis=0)[valid], probabilities.argmax(axis=0)[valid]
-        at = np.minimum((highest * bins).astype(int), bins - 1)
-        pixels += np.bincount(at, minlength=bins)
-        confidence += np.bincount(at, weights=highest, minlength=bins)
-        right += np.bincount(at, weights=label == truth[valid], minlength=bins)
-    table = pd.DataFrame({"pixels": pixels.astype(int), "confidence": confidence, "accuracy": right})
-    table[["confidence", "accuracy"]] = table[["confidence", "accuracy"]].div(pixels, axis=0)
-    return table
+    valid = truth != VOID
+    highest, label = probabilities.max(axis=0)[valid], probabilities.argmax(axis=0)[valid]
+    at = np.minimum((highest * bins).astype(int), bins - 1)
+    return np.stack([np.bincount(at, weights, bins) for weights in (None, highest, label == truth[valid])])
+
+
+def table(counts: Iterable[np.ndarray]) -> pd.DataFrame:
+    """Of the sum of what `counted` gives: pixels, confidence (mean probability) and accuracy of each interval, NaN
+    where there are none.
+    """
+    pixels, confidence, right = sum(counts)
+    found = pd.DataFrame({"pixels": pixels.astype(int), "confidence": confidence, "accuracy": right})
+    found[["confidence", "accuracy"]] = found[["confidence", "accuracy"]].div(pixels, axis=0)
+    return found
+
+
+def reliability(pairs: Iterable[tuple[np.ndarray, np.ndarray]], bins: int = 10) -> pd.DataFrame:
+    """The table of (probabilities (21, H, W), truth (H, W)) pairs."""
+    return table(counted(*pair, bins) for pair in pairs)
 
 
 def of_method(method: str, names: list[str], rule: str) -> pd.DataFrame:
     """The reliability of a network, or of the ensemble (edeconvnet) under `rule`, over a list of images."""
-    return reliability((ensemble.of_method(method, name, rule), voc.read_labels(VOC, name)) for name in names)
+
+    def one(name: str) -> np.ndarray:
+        return counted(ensemble.of_method(method, name, rule), voc.read_labels(VOC, name))
+
+    return table(parallel.over(one, names, f"calibration of {method}", least=PER_CORE))
 
 
 def calibration_error(table: pd.DataFrame) -> float:

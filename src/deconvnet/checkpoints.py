@@ -28,6 +28,7 @@ HARMLESS = {
     "errors",
     "figures",
     "files",
+    "parallel",
     "plots",
     "provenance",
     "tables",

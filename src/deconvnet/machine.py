@@ -3,6 +3,7 @@
 DECONVNET_DEVICE     cpu | cuda           (default: cuda where there is one)
 DECONVNET_PRECISION  32-true | tf32 (on a GPU) | bf16-mixed (default: 32-true, so that results stay comparable)
 DECONVNET_CORES      worker processes of the CPU stages (default: all cores)
+DECONVNET_CLUSTER    tcp://host:port of a dask scheduler whose workers do that instead (default: none)
 DECONVNET_PROCESSES  processes that share each batch of a training, on GPUs one each (default: 1)
 DECONVNET_WORKERS    processes that prepare training batches, for each of those (default: 0 on a CPU, else its share of
                      the cores - 1)
@@ -82,6 +83,10 @@ def check_share(parts: int, processes: int) -> None:
             f"A batch that runs in {parts} parts (accumulate) cannot be shared evenly by {processes} processes: set "
             f"DECONVNET_PROCESSES to one of {fitting}."
         )
+
+
+def cluster() -> str | None:
+    return os.environ.get("DECONVNET_CLUSTER") or None
 
 
 def workers() -> int:

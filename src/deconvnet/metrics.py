@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from deconvnet import maps, voc
+from deconvnet import maps, parallel, voc
 from deconvnet.errors import UserError
 from deconvnet.params import Evaluation
 from deconvnet.paths import VOC
 from deconvnet.voc import CLASSES, VOID
 
 SIZES = ("small", "medium", "large")
+PER_CORE = 100  # images; with fewer, a further process takes longer to start than it saves
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int = len(CLASSES)) -> np.ndarray:
@@ -66,7 +67,11 @@ def require_ids(method: str, names: list[str], others: list[str]) -> None:
 
 def confusion_of(method: str, names: list[str]) -> np.ndarray:
     """One confusion matrix over a whole list of images."""
-    return sum(confusion(voc.read_labels(VOC, name), maps.read_prediction(method, name)) for name in names)
+
+    def one(name: str) -> np.ndarray:
+        return confusion(voc.read_labels(VOC, name), maps.read_prediction(method, name))
+
+    return sum(parallel.over(one, names, f"confusion of {method}", least=PER_CORE))
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,19 @@ class Result:
 
 def evaluate(method: str, names: list[str], objects: pd.DataFrame, settings: Evaluation) -> Result:
     """`objects` are those of the split. An object of void pixels only counts for no recall."""
-    matrix = confusion_of(method, names)
-    objects = objects.sort_values("image", kind="stable")  # the order of the groups below; VOC's test has none
-    recalls = []
-    for name, group in objects.groupby("image"):
-        truth, instances = voc.read_labels(VOC, name), voc.read_instances(VOC, name)
-        predicted = maps.read_prediction(method, name)
-        recalls += [object_recall(truth, instances, predicted, o.instance, o.label) for o in group.itertuples()]
+    objects = objects.sort_values("image", kind="stable")  # the order of the recalls below; VOC's test has none
+    of_image = {name: group[["instance", "label"]].to_numpy() for name, group in objects.groupby("image")}
+
+    def one(item: tuple[str, np.ndarray]) -> tuple[np.ndarray, list[float]]:
+        name, rows = item
+        truth, predicted = voc.read_labels(VOC, name), maps.read_prediction(method, name)
+        instances = voc.read_instances(VOC, name) if len(rows) else None
+        return confusion(truth, predicted), [object_recall(truth, instances, predicted, *row) for row in rows]
+
+    items = [(name, of_image.get(name, [])) for name in names]
+    found = dict(zip(names, parallel.over(one, items, f"evaluation of {method}", least=PER_CORE), strict=True))
+    matrix = sum(counts for counts, _ in found.values())
+    recalls = [recall for name in of_image for recall in found[name][1]]
     by_size = (
         pd.Series(recalls, dtype=float).groupby(size_bin(objects, settings.small, settings.medium).to_numpy()).mean()
     )

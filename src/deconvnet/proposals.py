@@ -15,10 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
-from tqdm import tqdm
 
-from deconvnet import checkpoints, machine, maps, voc
+from deconvnet import checkpoints, maps, parallel, voc
 from deconvnet.errors import UserError
 from deconvnet.files import digest, finished, stamps, write_whole
 from deconvnet.params import Proposals
@@ -96,10 +94,11 @@ def fetch_forest(settings: Proposals, folder: Path) -> Path:
     It is used only if it is whole: its gzip checksum is right, and its SHA-256 is the settings' or else the one that
     was recorded beside it at its first use. Raises UserError.
     """
+    import torch  # late: processes that find boxes would wait for it
+
     path = folder / settings.forest.rsplit("/", 1)[1]
     partial, record = path.with_name(f".{path.name}.partial"), path.with_name(f"{path.name}.sha256")
     folder.mkdir(parents=True, exist_ok=True)
-    import torch  # late: Edge Boxes need none, and its import takes seconds
 
     try:
         if not path.is_file():
@@ -139,7 +138,7 @@ def image_edges(image: np.ndarray, source: str, settings: Proposals) -> Edges:
 
 
 def propose(folder: Path, names: list[str], settings: Proposals, source: str) -> dict[str, np.ndarray]:
-    """Proposals of every image, over all cores; those that a killed run has found are kept."""
+    """Proposals of every image, over all cores or a cluster; those that a killed run has found are kept."""
     read = [maps.boundaries_path(n) if source == "learned" else voc.image_path(folder, n) for n in names]
 
     def made_from() -> dict[str, str]:
@@ -163,8 +162,7 @@ def propose(folder: Path, names: list[str], settings: Proposals, source: str) ->
             write_whole(kept, content.getvalue(), durable=False)
         return found
 
-    jobs = Parallel(n_jobs=machine.cores(), return_as="generator")(delayed(one)(name) for name in names)
-    return dict(zip(names, tqdm(jobs, total=len(names), desc=f"boxes of {SOURCES[source]}", unit="image"), strict=True))
+    return dict(zip(names, parallel.over(one, names, f"boxes of {SOURCES[source]}"), strict=True))
 
 
 def save_proposals(proposals: dict[str, np.ndarray], split: str) -> None:

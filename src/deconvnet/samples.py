@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from deconvnet import boxes, maps, voc
-from deconvnet.metrics import confusion
+from deconvnet import maps, parallel, voc
+from deconvnet.metrics import PER_CORE, confusion
 from deconvnet.paths import VOC
 from deconvnet.voc import CLASSES, VOID
 
@@ -77,23 +77,32 @@ def of_objects(names: list[str], objects: pd.DataFrame, methods: tuple[str, ...]
     """Of each object that is not void only: image (its index), size (side of its box to that of the image), label;
     recall and IoU by each method, and the label that most of its pixels get.
     """
+    from deconvnet import boxes  # late: other processes, which begin with this module, would wait for torch
+
     index = {name: i for i, name in enumerate(names)}
     windows = boxes.extend(objects[["x1", "y1", "x2", "y2"]].to_numpy(), 1.2, square=False)
-    rows = []
-    for (name, group), at in zip(objects.groupby("image"), objects.groupby("image").indices.values(), strict=True):
+
+    def one(item: tuple[str, int, pd.DataFrame, np.ndarray]) -> list[dict]:
+        name, number, group, around = item
         labels, instances = voc.read_labels(VOC, name), voc.read_instances(VOC, name)
         predictions = {method: maps.read_prediction(method, name) for method in methods}
-        for o, window in zip(group.itertuples(), windows[at], strict=True):
+        rows = []
+        for o, window in zip(group.itertuples(), around, strict=True):
             mine = (instances == o.instance) & (labels != VOID)
             if not mine.any():
                 continue
             side = np.sqrt((o.x2 - o.x1) * (o.y2 - o.y1) / (o.width * o.height))
-            row = {"image": index[name], "size": side, "label": o.label}
+            row = {"image": number, "size": side, "label": o.label}
             for method, predicted in predictions.items():
                 row[f"recall/{method}"] = (predicted[mine] == o.label).mean()
                 row[f"iou/{method}"] = object_iou(labels, instances, predicted, o, window)
                 row[f"named/{method}"] = np.bincount(predicted[mine], minlength=len(CLASSES)).argmax()
             rows.append(row)
+        return rows
+
+    groups = objects.groupby("image")
+    items = [(name, index[name], group, windows[groups.indices[name]]) for name, group in groups]
+    rows = [row for found in parallel.over(one, items, "objects", least=PER_CORE) for row in found]
     columns = ["image", "size", "label", *(f"{what}/{m}" for what in ("recall", "iou", "named") for m in methods)]
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[3:], float))
     table = table.astype({"image": int, "size": float, "label": int})
@@ -102,11 +111,14 @@ def of_objects(names: list[str], objects: pd.DataFrame, methods: tuple[str, ...]
 
 def of_methods(names: list[str], objects: pd.DataFrame, methods: tuple[str, ...], contour: int) -> Samples:
     """All that the ledger needs of label maps: tallies over whole images, tallies near contours, and the objects."""
-    truth = {name: voc.read_labels(VOC, name) for name in names}
-    band = {name: near_contours(truth[name], voc.read_instances(VOC, name), contour) for name in names}
+
+    def one(name: str) -> np.ndarray:
+        truth, instances = voc.read_labels(VOC, name), voc.read_instances(VOC, name)
+        predicted = [maps.read_prediction(method, name) for method in methods]
+        return np.stack([[tally(t, p) for p in predicted] for t in (truth, near_contours(truth, instances, contour))])
+
+    counted = np.stack(list(parallel.over(one, names, "tallies", least=PER_CORE)))  # (images, 2, methods, 3, 21)
     found = {}
-    for method in methods:
-        predicted = {name: maps.read_prediction(method, name) for name in names}
-        found[f"tally/{method}"] = tallies(names, truth.__getitem__, predicted.__getitem__)
-        found[f"contour/{method}"] = tallies(names, band.__getitem__, predicted.__getitem__)
+    for i, method in enumerate(methods):
+        found[f"tally/{method}"], found[f"contour/{method}"] = counted[:, 0, i].copy(), counted[:, 1, i].copy()
     return found | of_objects(names, objects, methods)

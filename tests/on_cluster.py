@@ -1,0 +1,100 @@
+"""What test_cluster.py runs, in a project of its own: the same work in one process, in two, and on a cluster.
+
+    DECONVNET_CLUSTER=ADDRESS python tests/on_cluster.py
+
+Prints as JSON the hashes of all results of each, and what became of the cluster's work while a worker was killed.
+"""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pandas as pd
+from distributed import Client
+
+from deconvnet import calibration, crf, metrics, parallel, params, proposals, samples, voc
+from deconvnet.files import digest
+from deconvnet.paths import OBJECTS, PREDICTIONS, ROOT, VOC
+
+ADDRESS = os.environ.pop("DECONVNET_CLUSTER")
+KERNEL = params.Kernel(gaussian_weight=3, gaussian_xy=3, bilateral_weight=5, bilateral_xy=20, bilateral_rgb=3)
+
+
+def work(where: str) -> dict[str, str]:
+    """Hashes of proposals, label maps after the CRF, and what is measured on them."""
+    os.environ["DVC_STAGE"] = where  # finished images are kept, those of each run apart
+    settings, names, objects = params.load(), voc.read_list(VOC, "val"), pd.read_csv(OBJECTS)
+    found = proposals.propose(VOC, names, settings.proposals, "gradient")
+    crf.predict_all("deconvnet", names, KERNEL, settings.crf, "mean")
+    result = metrics.evaluate("deconvnet_crf", names, objects, settings.evaluation)
+    counted = samples.of_methods(names, objects, ("deconvnet_crf",), 2)
+    return {
+        "proposals": digest(list(found), *found.values()),
+        "crf": digest(*((PREDICTIONS / "deconvnet_crf" / f"{name}.png").read_bytes() for name in names)),
+        "files": digest(sorted(path.name for path in (PREDICTIONS / "deconvnet_crf").iterdir())),
+        "evaluation": digest(result.summary, result.per_class, metrics.confusion_of("deconvnet_crf", names)),
+        "samples": digest(list(counted), *counted.values()),
+        "calibration": digest(calibration.of_method("deconvnet", names, "mean")),
+    }
+
+
+class Killer(threading.Thread):
+    """Ends a worker with SIGKILL when some of the work is done: when `done` returns at least so many."""
+
+    def __init__(self, done: Callable[[], int], some: int):
+        super().__init__(daemon=True)
+        self.done, self.some = done, some
+        self.start()
+
+    def run(self) -> None:
+        while (seen := self.done()) < self.some:
+            time.sleep(0.002)
+        self.seen = seen
+        with Client(ADDRESS, set_as_default=False) as client:
+            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+
+def files(pattern: str) -> Callable[[], int]:
+    return lambda: len(list(ROOT.glob(pattern)))
+
+
+def count() -> dict:
+    """Tasks that tell a file of themselves and take a while, with a worker killed when a third of them have begun."""
+    log = ROOT / "log.txt"
+    log.touch()
+
+    def task(number: int) -> int:
+        with log.open("a") as file:
+            file.write(f"{number}\n")
+        time.sleep(0.05)
+        return number**2
+
+    killer = Killer(lambda: len(log.read_text().split()), 20)
+    results = list(parallel.over(task, range(60), "counted"))
+    killer.join(60)
+    begun = Counter(map(int, log.read_text().split()))
+    return {"results": results, "begun": len(begun), "again": sum(times > 1 for times in begun.values())}
+
+
+def main() -> None:
+    metrics.PER_CORE = samples.PER_CORE = calibration.PER_CORE = 1  # else so few images stay in one process
+    told = {}
+    for cores in ("1", "2"):
+        os.environ["DECONVNET_CORES"] = cores
+        told[cores] = work(f"{cores} cores")
+    os.environ["DECONVNET_CLUSTER"] = ADDRESS
+    told["cluster"] = work("cluster")
+    shutil.rmtree(PREDICTIONS / "deconvnet_crf")
+    killers = [Killer(files(pattern), 3) for pattern in ("checkpoints/killed/*/*.npy", "data/predictions/*_crf/*.png")]
+    told["killed"] = work("killed")
+    told["done when killed"] = [killer.seen for killer in killers if not killer.join(60)]
+    print(json.dumps(told | count()))
+
+
+if __name__ == "__main__":
+    main()

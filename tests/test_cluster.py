@@ -1,0 +1,121 @@
+"""Over the processes of a machine, over a cluster, and over one that loses workers: the same bytes, each image once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PROGRAMS, call
+
+from deconvnet import icons, maps, parallel, params, voc
+from deconvnet.errors import UserError
+from deconvnet.paths import ROOT
+
+SCRIPT = Path(__file__).with_name("on_cluster.py")
+IMAGES = 12
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A project of its own: a few scenes, their objects, and score maps that are half truth and half noise."""
+    folder = tmp_path_factory.mktemp("cluster")
+    (folder / "src" / "deconvnet").mkdir(parents=True)
+    (folder / "dvc.yaml").touch()
+    (folder / "params.yaml").write_text(params.dump(params.compose("smoke")))
+    icons.generate(folder / "data" / "voc", train=0, dev=0, val=IMAGES)
+    names, rng = voc.read_list(folder / "data" / "voc", "val"), np.random.default_rng(0)
+    voc.objects(folder / "data" / "voc", names).to_csv(folder / "data" / "objects.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(maps, "SCORES", folder / "data" / "scores")
+        for name in names:
+            labels = voc.read_labels(folder / "data" / "voc", name)
+            maps.save_scores(
+                "deconvnet", name, rng.normal(size=(21, *labels.shape)) + np.eye(256, 21)[labels].transpose(2, 0, 1)
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(project) -> str:
+    """The address of a scheduler with two workers in that project, started as docs/scaling.md says."""
+    place = project / "scheduler.json"
+    local = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(place)]
+    started = [
+        subprocess.Popen(
+            [PROGRAMS / "dask", *command, *local],
+            cwd=project,
+            env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for command in (["scheduler", "--port", "0"], ["worker", "--nworkers", "2", "--nthreads", "1"])
+    ]
+    try:
+        for _ in range(600):
+            if place.is_file():
+                break
+            time.sleep(0.1)
+        yield json.loads(place.read_text())["address"]
+    finally:
+        for process in started:  # each with its own
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def told(project, cluster) -> dict:
+    done = call(project, sys.executable, str(SCRIPT), DECONVNET_CLUSTER=cluster, PYTHONPATH=str(ROOT / "src"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("where", ["2", "cluster", "killed"])
+def test_the_results_are_those_of_one_process(told, where):
+    assert set(told["1"]) == {"proposals", "crf", "files", "evaluation", "samples", "calibration"}
+    assert told[where] == told["1"]
+
+
+def test_workers_were_killed_amid_the_work(told):
+    assert all(3 <= done < IMAGES for done in told["done when killed"])
+
+
+def test_nothing_is_lost_or_doubled(told):
+    assert told["results"] == [number**2 for number in range(60)]
+    assert told["begun"] == 60
+    assert 1 <= told["again"] <= 8  # what the killed worker had begun, and nothing else
+
+
+def refused(monkeypatch, address: str) -> str:
+    monkeypatch.setenv("DECONVNET_CLUSTER", address)
+    with pytest.raises(UserError) as error:
+        list(parallel.over(abs, [1, -2], "refused"))
+    return str(error.value)
+
+
+def test_a_cluster_that_works_elsewhere_is_refused(project, cluster, monkeypatch):
+    assert f"A worker of the cluster runs in {project}, this stage in {ROOT}." in refused(monkeypatch, cluster)
+    monkeypatch.setattr(parallel, "ROOT", project)
+    monkeypatch.setenv("DECONVNET_CLUSTER", cluster)
+    assert list(parallel.over(abs, [1, -2], "accepted")) == [1, 2]
+    monkeypatch.setattr(parallel, "CODE", "of yesterday")
+    assert "other code" in refused(monkeypatch, cluster)
+
+
+def test_a_cluster_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(parallel, "WAIT", 0.5)
+    assert "no scheduler of dask answers at tcp://127.0.0.1:1 (" in refused(monkeypatch, "tcp://127.0.0.1:1")
+    assert "no scheduler of dask answers at cluster (" in refused(monkeypatch, "cluster")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert "pip install 'deconvnet[cluster]'" in refused(monkeypatch, "tcp://127.0.0.1:1")
+
+
+def test_few_items_stay_in_this_process(monkeypatch):
+    monkeypatch.setenv("DECONVNET_CLUSTER", "tcp://127.0.0.1:1")  # nobody is asked
+    here = list(parallel.over(lambda item: os.getpid(), range(5), "few", least=3))
+    assert here == [os.getpid()] * 5
+    assert list(parallel.over(abs, [], "none")) == []

@@ -59,6 +59,7 @@ def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Pat
 
     root, out = Path(root), Path(out)
     _keep_source(root, out)
+    tested = voc.read_list(test_root, "test") if test_root else None  # first: the archives take hours to come
 
     official = DATASET_YEAR_DICT["2012"]
     voc_folder, sbd_folder = root / official["base_dir"], root / "sbd"
@@ -72,10 +73,10 @@ def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Pat
         _unpack_into(sbd_folder, archive, Path("benchmark_RELEASE", "dataset"))
 
     voc_train, voc_val = (voc.read_list(voc_folder, split) for split in ("train", "val"))
-    sbd_train, sbd_val = ((sbd_folder / f"{split}.txt").read_text().split() for split in ("train", "val"))
+    sbd_train, sbd_val = (voc.read_ids(sbd_folder / f"{split}.txt") for split in ("train", "val"))
     own = {*voc_train, *voc_val}
     labelled = {*own, *sbd_train, *sbd_val}
-    reported = voc.read_list(test_root, "test") if test_root else voc_val
+    reported = voc_val if tested is None else tested
     train, held = _hold_out(sorted(labelled - set(reported)), dev, seed)
 
     def place(folder: Path, name: str) -> None:

@@ -117,6 +117,7 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
     partial.unlink()
 
 
+@plainly()  # for what comes before the notebook and after it
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", nargs="?", help="the notebook, without folder and ending")

@@ -65,11 +65,11 @@ def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Pat
     voc_folder, sbd_folder = root / official["base_dir"], root / "sbd"
     if not voc_folder.is_dir():
         archive = root / official["filename"]
-        fetch.download(official["url"], archive, official["md5"])
+        fetch.download(official["url"], archive, fetch.of_md5(official["md5"]))
         _unpack_into(voc_folder.parent, archive, Path(official["base_dir"]).parent)
     if not (sbd_folder / "val.txt").is_file():  # the last file to come
         archive = sbd_folder / SBDataset.filename
-        fetch.download(SBDataset.url, archive, SBDataset.md5)
+        fetch.download(SBDataset.url, archive, fetch.of_md5(SBDataset.md5))
         _unpack_into(sbd_folder, archive, Path("benchmark_RELEASE", "dataset"))
 
     voc_train, voc_val = (voc.read_list(voc_folder, split) for split in ("train", "val"))

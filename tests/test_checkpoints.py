@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -11,13 +12,30 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from conftest import call
+from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
-from deconvnet import DeconvNet, boxes, checkpoints, crf, errors, figures, files, inference, maps, params, training, voc
+from deconvnet import (
+    DeconvNet,
+    boundaries,
+    boxes,
+    checkpoints,
+    crf,
+    errors,
+    figures,
+    files,
+    inference,
+    maps,
+    params,
+    proposals,
+    training,
+    voc,
+)
 from deconvnet.paths import ROOT
 
 SCRIPT = Path(__file__).with_name("kill_training.py")
@@ -285,6 +303,67 @@ def test_the_crf_goes_on_at_the_image_where_it_was(stage, scene, tmp_path, monke
     assert len(seen) == 16 - 6 - 8
 
 
+def killed_at(call, module, name, monkeypatch):
+    """Calls of the function are counted from here on, in the list that is returned, and one of them never ends."""
+    seen, plain = [], getattr(module, name)
+
+    def counted(*arguments):
+        seen.append(1)
+        if len(seen) == call:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(module, name, counted)
+    return seen
+
+
+def test_contours_go_on_at_the_image_where_they_were(stage, scene, tmp_path, monkeypatch):
+    _, names, _, _ = scene
+    torch.manual_seed(0)
+    net = boundaries.BoundaryNet([4, 6]).eval()
+
+    def work(folder):
+        stage()
+        monkeypatch.setattr(maps, "BOUNDARIES", tmp_path / folder)
+        boundaries.find_boundaries(net, tmp_path / "voc", names, [1.0, 0.5])
+        return [maps.boundaries_path(name).read_bytes() for name in names]
+
+    peaceful = work("peaceful")
+    shutil.rmtree(checkpoints.CHECKPOINTS)
+    seen = killed_at(3, boundaries, "probability", monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        work("killed")
+    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed").iterdir()}
+    assert {*times} == {"a.png", "b.png"}
+    assert work("killed") == peaceful
+    assert len(seen) == 3 + 2  # c and d
+    assert {name: (tmp_path / "killed" / name).stat().st_mtime_ns for name in times} == times
+
+
+def test_proposals_go_on_at_the_image_where_they_were(stage, scene, tmp_path, monkeypatch, capsys):
+    _, names, _, _ = scene
+    monkeypatch.setenv("DECONVNET_CORES", "1")  # in this process, where it can be interrupted
+    settings = params.validate(params.compose("smoke"), "smoke").proposals
+
+    def work(settings=settings):
+        stage()
+        return proposals.propose(tmp_path / "voc", names, settings, "gradient")
+
+    peaceful = work()
+    assert sum(map(len, peaceful.values())) > 0
+    shutil.rmtree(checkpoints.CHECKPOINTS)
+    seen = killed_at(3, proposals, "edge_boxes", monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    found = work()
+    assert len(seen) == 3 + 2
+    assert [*found] == names
+    assert all((found[name] == peaceful[name]).all() for name in names)
+    work(settings.model_copy(update={"min_area": settings.min_area + 1}))
+    assert len(seen) == 5 + 4
+    assert "Edge Boxes: what an interrupted run left was made with other settings" in capsys.readouterr().err
+
+
 # The machine's limits, through the whole stack
 
 FULL_DISK = """
@@ -303,3 +382,66 @@ def test_a_full_disk_is_said_in_a_sentence(smoke, tmp_path):
     assert "Traceback" not in done.stderr
     assert {path: path.read_bytes() for path in (smoke / "models").iterdir()} == models
     shutil.rmtree(smoke / "checkpoints" / "full_disk", ignore_errors=True)
+
+
+UNWRITABLE = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(24, 1)  # PR_CAPBSET_DROP of CAP_DAC_OVERRIDE: permissions hold for root too
+os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])
+"""
+WORK = """
+from deconvnet import files, paths
+files.write_whole(paths.BOUNDARIES / "a.png", b"one image")
+files.write_whole(paths.MODELS / "net.safetensors", b"new weights")
+"""
+KEPT = "What was done before is kept: make room there, or make it writable, and run the same command again"
+RUN = ("deconvnet.run", "work", "reports/notebooks/work.ipynb")
+
+
+@contextlib.contextmanager
+def unwritable(folder: Path):
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o555)
+    yield
+    folder.chmod(0o755)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+
+
+@pytest.mark.parametrize("place", ["checkpoints", "reports/notebooks", "models", "reports"])
+def test_an_unwritable_folder_is_said_in_a_sentence(tmp_path, place):
+    """That of a stage's lock, of its notebook's copy, of what the notebook makes, and of the seconds it took."""
+    for folder in ("src/deconvnet", "notebooks", "reports/notebooks", "models"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "dvc.yaml").touch()
+    weights, image = tmp_path / "models" / "net.safetensors", tmp_path / "data" / "boundaries" / "a.png"
+    weights.write_bytes(b"old weights")
+    nbformat.write(new_notebook(cells=[new_code_cell(WORK)]), tmp_path / "notebooks" / "work.ipynb")
+
+    def work():
+        return call(tmp_path, "python", "-c", UNWRITABLE, *RUN, DVC_STAGE="work", PYTHONPATH=str(ROOT / "src"))
+
+    with unwritable(tmp_path / place):
+        done = work()
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert re.search(rf"Permission denied: '(/.*/)?{place}/.*{KEPT}", done.stderr), done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert image.exists() == (place in ("models", "reports"))
+    assert weights.read_bytes() == (b"new weights" if place == "reports" else b"old weights")
+    if place == "models":  # and when it can be written, the same command ends
+        assert work().returncode == 0
+        assert (image.read_bytes(), weights.read_bytes()) == (b"one image", b"new weights")
+
+
+def test_the_pipeline_says_that_it_cannot_write(clone, tmp_path):
+    project = shutil.copytree(clone, tmp_path / "project", ignore=shutil.ignore_patterns("runs", ".dvc"))
+    before = contents(project)
+    for place, profile in ((project / "runs", "smoke"), (project, "icons")):
+        with unwritable(place):
+            done = call(project, "python", "-c", UNWRITABLE, "deconvnet.pipeline", "--profile", profile)
+        assert done.returncode == 1
+        assert re.search(rf"Permission denied: '{place}/.*{KEPT}", done.stderr), done.stderr[-2000:]
+        assert "Traceback" not in done.stderr
+    assert contents(project) == before

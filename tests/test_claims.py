@@ -177,6 +177,24 @@ def test_an_experiment_is_its_settings_without_seeds():
         assert experiment(changed) != experiment(default), section
 
 
+def test_other_data_are_another_experiment(tmp_path):
+    """Also where the settings say nothing of it: a generator that has changed, or the files of a folder."""
+    settings = params.validate(params.compose("icons"), "test")
+
+    def experiment(data, objects="1"):
+        outs = [{"path": "data/objects.csv", "md5": objects}, {"path": "data/voc", "md5": data}]
+        (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {"data": {"deps": [], "outs": outs}}}))
+        return provenance.experiment_id(settings, tmp_path)
+
+    assert experiment("a.dir") == experiment("a.dir", objects="2")
+    samples.write(tmp_path / "seeds.npz", {"1/tally/a": drawn(0.8, 3, 1)})
+    (tmp_path / "seeds.json").write_text(json.dumps({"experiment": experiment("a.dir")}))
+    assert claims.belonging(tmp_path / "seeds", experiment("a.dir")) != {}
+    assert claims.belonging(tmp_path / "seeds", experiment("b.dir")) == {}
+    (tmp_path / "dvc.lock").unlink()
+    assert claims.belonging(tmp_path / "seeds", provenance.experiment_id(settings, tmp_path)) == {}
+
+
 def test_effects_are_drawn_with_the_verdict_s_mark():
     rows = [
         {"id": "A", "measured": "m", "effect": 2.0, "ci": [1.0, 3.0], "paper_effect": 1.0, "verdict": "replicated"},
@@ -209,6 +227,12 @@ def test_the_committed_ledger_is_whole(committed):
         assert row["verdict"] == claims.verdict(*row["ci"]), row["id"]  # of the default, every claim was run
         assert row["ci"][0] <= row["ci"][1]
         assert row["seeds"] == (1 if row["id"] in ("C6", "C7", "C8c") else 4)
+
+
+def test_the_committed_long_runs_are_of_the_committed_experiment():
+    experiment = provenance.experiment_id(params.load())
+    records = [json.loads((REPORTS / f"{name}.json").read_text()) for name in provenance.EXTRA]
+    assert {record["experiment"] for record in [*records, *records[0]["variants"].values()]} == {experiment}
 
 
 def test_the_page_tells_the_ledger_s_verdicts(committed):

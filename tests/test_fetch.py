@@ -1,5 +1,6 @@
 """Nothing executed, nothing escaped: downloads that go on, checksums, archives and files that mean harm."""
 
+import gzip
 import hashlib
 import io
 import re
@@ -14,12 +15,13 @@ import torch
 from test_network import Trap
 from test_sources import write_voc
 
-from deconvnet import checkpoints, fetch, maps, samples, sources, voc
+from deconvnet import checkpoints, fetch, maps, params, proposals, samples, sources, voc
 from deconvnet.errors import UserError
 from deconvnet.paths import ROOT
 
 CONTENT = bytes(range(256)) * 4000
 MD5 = hashlib.md5(CONTENT).hexdigest()
+RIGHT = fetch.of_md5(MD5)
 
 
 @pytest.fixture
@@ -31,19 +33,19 @@ def server(monkeypatch):
             wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
             start = int(wanted[1]) if wanted and served.ranges else 0
             served.starts.append(start)
-            if start >= len(CONTENT):
+            if start >= len(served.content):
                 return self.send_error(416)
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(CONTENT) - start))
+            self.send_header("Content-Length", str(len(served.content) - start))
             self.end_headers()
-            self.wfile.write(CONTENT[start : served.cut])
+            self.wfile.write(served.content[start : served.cut])
 
         def log_message(self, *_):
             pass
 
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
-        served.cut, served.ranges, served.starts = None, True, []
+        served.content, served.cut, served.ranges, served.starts = CONTENT, None, True, []
         served.url = f"http://127.0.0.1:{served.server_port}/archive.tar"
         Thread(target=served.serve_forever, args=[0.01], daemon=True).start()
         yield served
@@ -57,10 +59,10 @@ def server(monkeypatch):
 def test_an_interrupted_download_goes_on(server, tmp_path, ranges):
     path, server.cut, server.ranges = tmp_path / "raw" / "archive.tar", 300_000, ranges
     with pytest.raises(UserError, match=r"ended before 1,024,000 bytes.*300,000 bytes are kept"):
-        fetch.download(server.url, path, MD5)
+        fetch.download(server.url, path, RIGHT)
     assert not path.exists()
     server.cut = None
-    fetch.download(server.url, path, MD5)
+    fetch.download(server.url, path, RIGHT)
     assert path.read_bytes() == CONTENT
     assert server.starts == [0, 300_000 if ranges else 0]
     assert {p.name for p in path.parent.iterdir()} == {"archive.tar", "archive.tar.sha256"}
@@ -68,30 +70,54 @@ def test_an_interrupted_download_goes_on(server, tmp_path, ranges):
 
 def test_a_whole_partial_file_is_taken(server, tmp_path):
     (tmp_path / ".archive.tar.partial").write_bytes(CONTENT)
-    fetch.download(server.url, tmp_path / "archive.tar", MD5)
+    fetch.download(server.url, tmp_path / "archive.tar", RIGHT)
     assert (tmp_path / "archive.tar").read_bytes() == CONTENT
 
 
 def test_what_is_there_is_not_fetched_again(server, tmp_path):
     (tmp_path / "archive.tar").write_bytes(CONTENT)
-    fetch.download(server.url, tmp_path / "archive.tar", MD5)
+    fetch.download(server.url, tmp_path / "archive.tar", RIGHT)
     assert server.starts == []
+
+
+def test_a_wrong_file_gives_way_to_the_right_one_alone(server, tmp_path):
+    """What was put there by hand is not deleted before something better has come."""
+    path, server.cut = tmp_path / "archive.tar", 300_000
+    path.write_bytes(CONTENT[:10])
+    with pytest.raises(UserError, match=f"by hand; what lies there is not: it has the MD5 checksum .* have {MD5}"):
+        fetch.download(server.url, path, RIGHT)
+    assert path.read_bytes() == CONTENT[:10]
+    server.cut = None
+    fetch.download(server.url, path, RIGHT)
+    assert path.read_bytes() == CONTENT
 
 
 def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
     with pytest.raises(UserError, match=f"MD5 checksum {MD5} and should have {'0' * 32}"):
-        fetch.download(server.url, tmp_path / "archive.tar", "0" * 32)
+        fetch.download(server.url, tmp_path / "archive.tar", fetch.of_md5("0" * 32))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_file_than_at_the_first_use_is_refused(server, tmp_path):
     path = tmp_path / "archive.tar"
-    fetch.download(server.url, path, MD5)
+    fetch.download(server.url, path, RIGHT)
     record = path.with_name("archive.tar.sha256")
     assert record.read_text().strip() == hashlib.sha256(CONTENT).hexdigest()
     record.write_text("0" * 64)
-    with pytest.raises(UserError, match=r"another file than at its first use \(archive\.tar\.sha256\)"):
-        fetch.download(server.url, path, MD5)
+    with pytest.raises(UserError, match=r"another file than at its first use: .* archive\.tar\.sha256 "):
+        fetch.download(server.url, path, RIGHT)
+
+
+def test_an_interrupted_forest_goes_on(server, tmp_path):
+    server.content, server.cut = gzip.compress(np.random.default_rng(0).bytes(50_000), mtime=0), 20_000
+    settings = params.validate(params.compose("voc2012"), "voc2012").proposals.model_copy(update={"forest": server.url})
+    with pytest.raises(UserError, match=r"20,000 bytes are kept.*proposals\.edges: learned"):
+        proposals.fetch_forest(settings, tmp_path)
+    server.cut = None
+    path = proposals.fetch_forest(settings, tmp_path)
+    assert path.read_bytes() == server.content
+    assert server.starts == [0, 20_000]
+    assert {p.name for p in tmp_path.iterdir()} == {"archive.tar", "archive.tar.sha256"}
 
 
 # Archives

@@ -73,12 +73,17 @@ def test_agrees_with_torchmetrics(classes, present):
 @pytest.mark.parametrize("truth", [[VOID, VOID], [VOID, 0], [20, 20], [0, 1]])
 @pytest.mark.parametrize("guess", [[0, 0], [20, 20], [1, 0]])
 def test_agrees_with_torchmetrics_where_little_is_left(truth, guess):
-    from torchmetrics.classification import MulticlassConfusionMatrix
+    """Classes are absent from the truth, from the prediction, from both; where all is void, the mean is no number."""
+    from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
     theirs = MulticlassConfusionMatrix(21, ignore_index=VOID)
-    theirs.update(torch.tensor([guess]), torch.tensor([truth]))
+    mean = MulticlassJaccardIndex(21, average="macro", ignore_index=VOID)
+    for metric in (theirs, mean):
+        metric.update(torch.tensor([guess]), torch.tensor([truth]))
     matrix = metrics.confusion(np.array([truth], np.uint8), np.array([guess], np.uint8))
     assert (matrix == theirs.compute().numpy()).all()
+    assert metrics.mean_iou(matrix) == pytest.approx(mean.compute().item(), rel=1e-6, nan_ok=True)
+    assert np.isnan(metrics.mean_iou(matrix)) == (truth == [VOID, VOID])
 
 
 def masks(classes: list[int]):

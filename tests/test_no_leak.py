@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import call
 from PIL import Image
+from test_sources import VOC_LISTS, served, write_voc  # noqa: F401 (a fixture)
 
 from deconvnet import params, sources, voc
 from deconvnet.paths import ROOT
@@ -62,18 +63,39 @@ def test_another_val_gives_the_same_networks_and_choices(smoke, tmp_path):
     assert json.loads(choice.read_text()) == json.loads((smoke / "reports" / "crf.json").read_text())
 
 
-@pytest.mark.parametrize("profile", [p.stem for p in sorted((ROOT / "conf").glob("*.yaml"))])
-def test_train_dev_and_val_share_no_image(profile, tmp_path):
+PROFILES = [params.validate(params.compose(p.stem), p.stem) for p in sorted((ROOT / "conf").glob("*.yaml"))]
+named = {"ids": lambda profile: profile.profile}
+
+
+def require_disjoint(folder: Path) -> dict[str, set]:
+    lists = {split: set(voc.read_list(folder, split)) for split in voc.SPLITS}
+    assert all(lists.values())
+    assert sum(map(len, lists.values())) == len(set.union(*lists.values()))
+    return lists
+
+
+@pytest.mark.parametrize("settings", [p for p in PROFILES if p.data.source != "voc2012"], **named)
+def test_train_dev_and_val_share_no_image(settings, tmp_path):
     """For a profile with icons in fewer of them; for one with photographs, its import of a small folder."""
-    settings = params.validate(params.compose(profile), profile)
     few = settings.icons.model_copy(update={"train": 6, "dev": 3, "val": 4})
     made = tmp_path / "made"
     icons = settings.data.model_copy(update={"source": "icons"})
     sources.prepare(settings.model_copy(update={"icons": few, "data": icons}), made)
-    if settings.data.source != "icons":
+    require_disjoint(made)
+    if settings.data.source == "folder":
         voc.list_path(made, "dev").unlink()
-        sources.import_folder(made, tmp_path / "voc", dev=2, seed=settings.data.seed)
-        made = tmp_path / "voc"
-    lists = {split: set(voc.read_list(made, split)) for split in voc.SPLITS}
-    assert all(lists.values())
-    assert sum(map(len, lists.values())) == len(set.union(*lists.values()))
+        folder = settings.data.model_copy(update={"root": str(made), "dev": 2})
+        sources.prepare(settings.model_copy(update={"data": folder}), tmp_path / "voc")
+        require_disjoint(tmp_path / "voc")
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("settings", [p for p in PROFILES if p.data.source == "voc2012"], **named)
+def test_train_dev_and_val_of_voc2012_share_no_image(settings, tmp_path):
+    """From VOC's and SBD's archives, whose lists overlap: an image of VOC's val is in SBD's train."""
+    few = {"root": str(tmp_path / "raw"), "dev": 2}
+    if settings.data.test_root:
+        few["test_root"] = str(write_voc(tmp_path / "test", {"test": ["t0", "t1"]}))
+    sources.prepare(settings.model_copy(update={"data": settings.data.model_copy(update=few)}), tmp_path / "voc")
+    lists = require_disjoint(tmp_path / "voc")
+    assert lists["val"] == ({"t0", "t1"} if settings.data.test_root else {*VOC_LISTS["val"]})

@@ -263,6 +263,10 @@ def test_a_folder_of_test_photographs_is_looked_at_before_dvc_starts(tmp_path):
     listed.write_text("\n")
     with pytest.raises(UserError, match=r"data\.test_root: .*test\.txt is empty"):
         pipeline.check(settings)
+    for name in ("../../evil", "/evil"):
+        listed.write_text(f"2008_000001\n{name}\n")
+        with pytest.raises(UserError, match=rf"data\.test_root: .*test\.txt has the id '{name}'"):
+            pipeline.check(settings)
 
 
 def test_wrong_data_are_named_before_dvc_starts(clone, smoke, tmp_path):

@@ -150,7 +150,8 @@ def test_forest_that_lies_there_is_checked_too(served, tmp_path):
     whole, path = served.read_bytes(), tmp_path / "to" / served.name
     path.parent.mkdir()
     path.write_bytes(whole[:-20])
-    with pytest.raises(UserError, match="is not the file that is wanted"):
+    served.unlink()
+    with pytest.raises(UserError, match="what lies there is not: it is not a whole gzip file"):
         fetch(served, path.parent)
     path.write_bytes(whole)
     assert fetch(served, path.parent) == path

@@ -133,6 +133,12 @@ def test_notebooks_explain_themselves_in_markdown(path):
     assert not titles[0].startswith("# #")
 
 
+def test_the_data_notebook_begins_with_the_check():
+    cells = nbformat.read(ROOT / "notebooks" / "data.ipynb", as_version=4).cells
+    first = next(cell.source for cell in cells if cell.cell_type == "code")
+    assert "voc.require(paths.VOC, voc.SPLITS)" in first
+
+
 # The pipeline
 
 

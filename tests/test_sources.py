@@ -281,6 +281,45 @@ def test_voc2012_names_a_missing_file(served, tmp_path, path):
     assert {entry.name for entry in tmp_path.iterdir()} == {"served", "raw"}
 
 
+LISTED = {
+    "VOC's train": "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt",
+    "VOC's val": "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
+    "SBD's train": "sbd/train.txt",
+    "SBD's val": "sbd/val.txt",
+    "the test list": "test/ImageSets/Segmentation/test.txt",
+}
+
+
+@pytest.mark.parametrize("which", LISTED)
+@pytest.mark.parametrize("up", ["../..", "{absolute}"])
+def test_voc2012_writes_nothing_where_an_id_leads(served, tmp_path, which, up):
+    """What it leads to is there, so that it could be imported."""
+    test = write_voc(tmp_path / "raw" / "test", {"test": ["t0"]})
+    import_voc2012(tmp_path, test_root=test)
+    name = f"{up.format(absolute=tmp_path / 'out')}/evil"
+    for folder in (tmp_path / "raw", tmp_path / "raw" / "VOCdevkit"):
+        draw(folder / "evil.jpg")
+        voc.save_mask(folder / "evil.png", mask(1))
+        savemat(folder / "evil.mat", {key: {"Segmentation": mask(1)} for key in ("GTcls", "GTinst")})
+    with (tmp_path / "raw" / LISTED[which]).open("a") as file:
+        file.write(f"\n{name}\n")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    reason = "is an absolute path" if name[0] == "/" else "leads to another folder"
+    with pytest.raises(UserError, match=rf"{LISTED[which]} has the id '.*', which {reason}\. Write the plain file"):
+        import_voc2012(tmp_path, test_root=test)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("name", ["../evil", "/evil"])
+def test_folder_with_an_id_that_leads_out(root, tmp_path, split, name):
+    with voc.list_path(root, split).open("a") as file:
+        file.write(f"\n{name}\n")
+    with pytest.raises(UserError, match=rf"{split}\.txt has the id '{name}', which"):
+        sources.import_folder(root, tmp_path / "out", dev=2, seed=0)
+    assert {path.name for path in tmp_path.iterdir()} == {"root"}
+
+
 @pytest.mark.parametrize("spoil", ["empty", "truncated", "damaged", "text", "other variable"])
 def test_voc2012_names_a_broken_mat(served, tmp_path, spoil):
     import_voc2012(tmp_path)

@@ -21,7 +21,13 @@ SPOILED = {
     "reports/metrics.json": ("reports/metrics.json", "0.", "0.9"),
     "reports/contents.json": ("reports/contents.json", '": "', '": "0'),
     "params.yaml: stage1": ("params.yaml", "stage1: {optimizer: adamw", "stage1: {optimizer: sgd"),
+    "reports/ablations.json": ("reports/ablations.json", '"mean_iou": 0.', '"mean_iou": 0.9'),
+    "reports/seeds.json": ("reports/seeds.json", "0.", "0.9"),
+    "reports/tolerance.json": ("reports/tolerance.json", "0.", "0.9"),
 }
+for name, path in (("ablations", "data/voc"), ("seeds", "data/samples")):  # what the long runs were made from
+    hashed = f"path: {path}\n      hash: md5\n      md5: "
+    SPOILED[f"{name}/dvc.lock: {path}"] = (f"{name}/dvc.lock", hashed, f"{hashed}0")
 
 
 @pytest.mark.parametrize("named", SPOILED)
@@ -123,6 +129,28 @@ def test_a_content_id_follows_all_that_is_behind_and_nothing_else(tmp_path):
     for source, report in (("a.py", "reports/b.json"), ("b.py", "reports/b.json"), ("c.py", "reports/c.json")):
         after = ids(**{source: "other"})
         assert {path for path in before if after[path] != before[path]} == {report}
+
+
+def test_the_content_id_of_a_long_run_follows_what_the_default_gave_it(tmp_path):
+    def ids(d="4", **changed):
+        stage = {
+            "deps": [{"path": "d.py", "md5": d}, {"path": "reports/b.json", "md5": "any"}],
+            "outs": [{"path": "reports/seeds.json"}, {"path": "data/seeds"}],
+        }
+        (tmp_path / "seeds").mkdir(exist_ok=True)
+        (tmp_path / "seeds" / "dvc.lock").write_text(yaml.safe_dump({"stages": {"second": stage}}))
+        (tmp_path / "dvc.lock").write_text(lock(**changed))
+        return provenance.content_ids(tmp_path)
+
+    before = ids()
+    assert [*before] == ["reports/b.json", "reports/c.json", "reports/seeds.json"]
+    for changed, reports in (
+        ({"d": "other"}, {"reports/seeds.json"}),
+        ({"a.py": "other"}, {"reports/b.json", "reports/seeds.json"}),
+        ({"c.py": "other"}, {"reports/c.json"}),
+    ):
+        after = ids(**changed)
+        assert {path for path in before if after[path] != before[path]} == reports
 
 
 def test_every_report_of_a_run_has_its_content_id(smoke):

@@ -155,5 +155,16 @@ def test_an_error_survives_the_way_back_from_a_worker_process():
 
 def test_readers_raise_user_errors_for_names_that_no_file_can_have(folder):
     for name in ("a\0", "a" * 300, "\ud800"):
-        with pytest.raises(UserError, match="cannot be read"):
+        with pytest.raises(UserError, match=r"No file in .* can have the id"):
             voc.read_image(folder, name)
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "..", "x/../../a", "C:\\a", "x/a"])
+def test_no_id_leads_out_of_its_folder(folder, name):
+    for path in (voc.image_path, voc.labels_path, voc.instances_path):
+        with pytest.raises(UserError, match=r"No file in .* can have the id"):
+            path(folder, name)
+    with voc.list_path(folder, "train").open("a") as file:
+        file.write(f"\n{name}\n")
+    with pytest.raises(UserError, match=r"train\.txt has the id"):
+        voc.read_list(folder, "train")

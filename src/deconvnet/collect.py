@@ -22,7 +22,7 @@ def records(folder: Path) -> dict[str, dict]:
     if not found:
         raise UserError(f"{folder} holds no results: make ablations and make seeds put them there.")
     if len({record["experiment"] for record in found.values()}) > 1:
-        raise UserError(f"{folder} holds results of different settings: delete it, and run them again.")
+        raise UserError(f"{folder} holds results of different settings or data: delete it, and run them again.")
     return found
 
 
@@ -41,7 +41,7 @@ def seed(number: str) -> None:
     for name in SAMPLES:
         together |= samples.read(run / "data" / "samples" / f"{name}.npz")
     samples.write(folder / f"{number}.npz", {f"{number}/{key}": value for key, value in together.items()})
-    record = {"experiment": provenance.experiment_id(params.load(run / "params.yaml"))}
+    record = {"experiment": provenance.experiment_id(params.load(run / "params.yaml"), run)}
     record["metrics"] = json.loads((run / "reports" / "metrics.json").read_text())
     provenance.write_json(folder / f"{number}.json", record)
 

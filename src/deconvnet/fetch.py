@@ -1,10 +1,11 @@
-"""Archives from the network: fetched so that an interruption costs little, used only with the right checksum, and
+"""Files from the network: fetched so that an interruption costs little, used only with the right checksum, and
 unpacked so that nothing leaves the folder or fills the disk.
 """
 
 import hashlib
 import shutil
 import tarfile
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError
@@ -24,35 +25,46 @@ def checksum(path: Path, method: str) -> str:
         return hashlib.file_digest(file, method).hexdigest()
 
 
-def download(url: str, path: Path, md5: str) -> None:
+def of_md5(md5: str) -> Callable[[Path], str | None]:
+    """For `download`: what is wrong with a file that should have this MD5 checksum."""
+
+    def wrong(path: Path) -> str | None:
+        found = checksum(path, "md5")
+        return None if found == md5 else f"it has the MD5 checksum {found} and should have {md5}"
+
+    return wrong
+
+
+def download(url: str, path: Path, wrong: Callable[[Path], str | None]) -> None:
     """The file of `url` at `path`, unless it is there. What an interrupted download left is continued.
 
-    It gets its name only with its publisher's MD5. Its SHA-256 is recorded beside it at its first use and must be the
-    same ever after. Raises UserError.
+    It gets its name only if nothing is `wrong` with it. Its SHA-256 is recorded beside it at its first use and must be
+    the same ever after. Raises UserError.
     """
     partial, record = path.with_name(f".{path.name}.partial"), path.with_name(f"{path.name}.sha256")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and checksum(path, "md5") != md5:
-        path.unlink()  # half a file, as a browser leaves it
-    if not path.is_file():
+    there = wrong(path) if path.is_file() else ""  # half a file perhaps, as a browser leaves it
+    if there is not None:
         try:
             _fetch(url, partial)
         except (OSError, HTTPException) as error:  # refused, timed out, cut off, disk full
             kept = f"{partial.stat().st_size:,} bytes are kept" if partial.is_file() else "nothing is kept"
             raise UserError(
                 f"{path} could not be fetched from {url} ({error}); {kept}. Run it again, and it goes on from there, "
-                f"or put the file with the MD5 checksum {md5} there by hand."
+                "or put the right file there by hand" + (f"; what lies there is not: {there}." if there else ".")
             ) from None
-        if (found := checksum(partial, "md5")) != md5:
+        if came := wrong(partial):
             partial.unlink()
             raise UserError(
-                f"{path} could not be fetched from {url}: what came has the MD5 checksum {found} and should have "
-                f"{md5}. Run it again, or put the right file there by hand."
+                f"{path} could not be fetched from {url}: {came}. Run it again, or put the right file there by hand."
             )
         partial.replace(path)
     found = checksum(path, "sha256")
-    if record.is_file() and record.read_text().strip() != found:
-        raise UserError(f"{path} is another file than at its first use ({record.name}). Delete both and run it again.")
+    if record.is_file() and (first := record.read_text().strip()) != found:
+        raise UserError(
+            f"{path} is another file than at its first use: its SHA-256 is {found}, in {record.name} it is {first}. "
+            "Delete both and run it again."
+        )
     write_whole(record, f"{found}\n".encode())
 
 

@@ -19,14 +19,13 @@ from deconvnet import params, tables, voc
 from deconvnet.errors import UserError, plainly
 from deconvnet.files import write_whole
 from deconvnet.paths import ROOT
-from deconvnet.provenance import REPORTING, record, stale_reports, write_json
+from deconvnet.provenance import EXTRA, REPORTING, record, stale_reports, write_json
 from deconvnet.submission import write_archive
 
 DEFAULT = "icons"
 SOLVERS = ("boundaries", "backbone", "stage1", "stage2", "fcn")
 DOWNLOADS = ROOT / "data" / "downloads"
 CODE = ("src", "notebooks", "dvc.yaml", ".dvcignore")
-EXTRA = ("ablations", "seeds")  # long runs with a dvc.yaml of their own, in a folder of that name
 
 
 def settings_of(profile: str, data: Path | None, seed: int = 0) -> dict:

@@ -5,18 +5,16 @@ the image gradient. Each gives thin lines with their orientation, from which Edg
 """
 
 import gzip
-import hashlib
 import io
 import zlib
 from functools import cache
-from http.client import HTTPException
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from deconvnet import checkpoints, maps, parallel, voc
+from deconvnet import checkpoints, fetch, maps, parallel, voc
 from deconvnet.errors import UserError
 from deconvnet.files import digest, finished, stamps, write_whole
 from deconvnet.params import Proposals
@@ -94,42 +92,28 @@ def fetch_forest(settings: Proposals, folder: Path) -> Path:
     It is used only if it is whole: its gzip checksum is right, and its SHA-256 is the settings' or else the one that
     was recorded beside it at its first use. Raises UserError.
     """
-    import torch  # late: processes that find boxes would wait for it
-
     path = folder / settings.forest.rsplit("/", 1)[1]
-    partial, record = path.with_name(f".{path.name}.partial"), path.with_name(f"{path.name}.sha256")
-    folder.mkdir(parents=True, exist_ok=True)
-
     try:
-        if not path.is_file():
-            torch.hub.download_url_to_file(settings.forest, str(partial))
-        found = _whole(path if path.is_file() else partial)
-        wanted = settings.forest_sha256 or (record.read_text().strip() if record.is_file() else found)
-        if found != wanted:
-            raise ValueError(f"its SHA-256 is {found} and should be {wanted}")
-    except (OSError, RuntimeError, ValueError, EOFError, zlib.error, HTTPException) as error:
-        partial.unlink(missing_ok=True)
-        done = "is not the file that is wanted" if path.is_file() else f"could not be fetched from {settings.forest}"
-        raise UserError(
-            f"{path} {done} ({error}). Delete it if it is there and run it again, put the file there by hand, or set "
-            "proposals.edges: learned and proposals.forest: null, which need none."
-        ) from None
-    if partial.is_file():
-        partial.rename(path)
-    record.write_text(found + "\n")
+        fetch.download(settings.forest, path, lambda file: _not_whole(file, settings.forest_sha256))
+    except UserError as error:
+        instead = "Without it: proposals.edges: learned and proposals.forest: null."
+        raise UserError(f"{error} {instead}") from None
     return path
 
 
-def _whole(path: Path) -> str:
-    """The SHA-256 of a gzip file. Raises OSError, EOFError or zlib.error if it does not unpack to its end."""
+def _not_whole(path: Path, sha256: str | None) -> str | None:
+    """What is wrong with a gzip file that should have this SHA-256, if one is known."""
     unpacked = 0
-    with gzip.open(path) as packed:
-        while part := packed.read(2**20):
-            unpacked += len(part)
-            if unpacked > UNPACKED:
-                raise OSError(f"it unpacks to more than {UNPACKED >> 20} MiB")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with gzip.open(path) as packed:
+            while part := packed.read(fetch.PART):
+                unpacked += len(part)
+                if unpacked > UNPACKED:
+                    return f"it unpacks to more than {UNPACKED >> 20} MiB"
+    except (OSError, EOFError, zlib.error) as error:
+        return f"it is not a whole gzip file ({error})"
+    found = fetch.checksum(path, "sha256")
+    return f"its SHA-256 is {found} and should be {sha256}" if sha256 not in (None, found) else None
 
 
 def image_edges(image: np.ndarray, source: str, settings: Proposals) -> Edges:

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,23 +24,36 @@ from deconvnet.paths import ROOT
 
 # The stages that only look at results. They ask for the id, and their own entries are those of the run before.
 REPORTING = ("evaluate", "windows", "decoder", "claims", "figures", "report")
+EXTRA = ("ablations", "seeds")  # long runs with a dvc.yaml and a dvc.lock of their own, in a folder of that name
 SOURCES = ("src", "notebooks", "conf", "dvc.yaml", "params.yaml")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless", "pydensecrf2", "papermill", "dvc")
 
 
+def locked(folder: Path) -> dict[str, dict]:
+    """What DVC has recorded of each stage in the dvc.lock of a folder; nothing where it has not run."""
+    lock = folder / "dvc.lock"
+    return yaml.safe_load(lock.read_text())["stages"] if lock.is_file() else {}
+
+
+def data_hash(stages: dict[str, dict]) -> str | None:
+    """Of all files in data/voc; None before DVC has made them. Whoever reads them asks for it when their stage, `data`,
+    has ended: then it stands in dvc.lock.
+    """
+    return next((out["md5"] for out in stages.get("data", {}).get("outs", []) if out["path"] == "data/voc"), None)
+
+
 def content_id(root: Path = ROOT) -> str:
     """12 hexadecimal digits over what the stages so far were made from; "unlocked" where DVC has not run."""
-    lock = root / "dvc.lock"
-    if not lock.is_file():
+    stages = locked(root)
+    if not stages:
         return "unlocked"
-    stages = yaml.safe_load(lock.read_text())["stages"]
     made = {out["path"] for stage in stages.values() for out in stage.get("outs", [])}
     sources = {}
     for name, stage in stages.items():
         if name not in REPORTING:
             code = {dep["path"]: dep["md5"] for dep in stage["deps"] if dep["path"] not in made}
             sources[name] = [code, stage.get("params", {})]
-    sources["data files"] = [out["md5"] for out in stages["data"]["outs"] if out["path"] == "data/voc"]
+    sources["data files"] = [data_hash(stages)]
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -58,13 +72,15 @@ def content_ids(root: Path = ROOT) -> dict[str, str]:
 
     Unlike `content_id`, which a stage asks for while it runs, this is known when DVC has finished.
     """
-    stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
+    stages = locked(root)
+    stages |= {f"{folder}/{name}": stage for folder in EXTRA for name, stage in locked(root / folder).items()}
     maker = {out["path"]: name for name, stage in stages.items() for out in stage["outs"]}
 
     def makers(path: str) -> set[str]:
         """The stage that made a path, or those that made what lies in it."""
         return {name for out, name in maker.items() if f"{path}/".startswith(f"{out}/") or out.startswith(f"{path}/")}
 
+    @cache
     def behind(name: str) -> set[str]:
         before = set().union(*(makers(dep["path"]) for dep in stages[name]["deps"])) - {name}
         return {name}.union(*map(behind, before))
@@ -78,15 +94,16 @@ def content_ids(root: Path = ROOT) -> dict[str, str]:
     return {path: ids[maker[path]] for path in sorted(in_git)}
 
 
-def experiment_id(settings: Params) -> str:
-    """8 hexadecimal digits over every setting but the seeds of training: what runs must share to be compared."""
+def experiment_id(settings: Params, root: Path = ROOT) -> str:
+    """8 hexadecimal digits over every setting but the seeds of training, and the data of the run in the folder `root`:
+    what runs must share to be compared.
+    """
 
     def without_seeds(section):
         return {k: v for k, v in section.items() if k != "seed"} if "lr" in section else section
 
     sections = settings.model_dump(mode="json", exclude={"profile", "report"})
-    text = json.dumps({name: without_seeds(section) for name, section in sections.items()}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return digest({name: without_seeds(section) for name, section in sections.items()}, data_hash(locked(root)))[:8]
 
 
 def write_json(path, content) -> None:

@@ -170,6 +170,7 @@ def take_part(name: str, output: Path, parameters: dict) -> None:
         sys.exit(1)
 
 
+@plainly()  # for what comes before the notebook and after it
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", nargs="?", help="the notebook, without folder and ending")

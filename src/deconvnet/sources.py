@@ -59,23 +59,24 @@ def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Pat
 
     root, out = Path(root), Path(out)
     _keep_source(root, out)
+    tested = voc.read_list(test_root, "test") if test_root else None  # first: the archives take hours to come
 
     official = DATASET_YEAR_DICT["2012"]
     voc_folder, sbd_folder = root / official["base_dir"], root / "sbd"
     if not voc_folder.is_dir():
         archive = root / official["filename"]
-        fetch.download(official["url"], archive, official["md5"])
+        fetch.download(official["url"], archive, fetch.of_md5(official["md5"]))
         _unpack_into(voc_folder.parent, archive, Path(official["base_dir"]).parent)
     if not (sbd_folder / "val.txt").is_file():  # the last file to come
         archive = sbd_folder / SBDataset.filename
-        fetch.download(SBDataset.url, archive, SBDataset.md5)
+        fetch.download(SBDataset.url, archive, fetch.of_md5(SBDataset.md5))
         _unpack_into(sbd_folder, archive, Path("benchmark_RELEASE", "dataset"))
 
     voc_train, voc_val = (voc.read_list(voc_folder, split) for split in ("train", "val"))
-    sbd_train, sbd_val = ((sbd_folder / f"{split}.txt").read_text().split() for split in ("train", "val"))
+    sbd_train, sbd_val = (voc.read_ids(sbd_folder / f"{split}.txt") for split in ("train", "val"))
     own = {*voc_train, *voc_val}
     labelled = {*own, *sbd_train, *sbd_val}
-    reported = voc.read_list(test_root, "test") if test_root else voc_val
+    reported = voc_val if tested is None else tested
     train, held = _hold_out(sorted(labelled - set(reported)), dev, seed)
 
     def place(folder: Path, name: str) -> None:

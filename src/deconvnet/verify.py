@@ -41,15 +41,23 @@ def tracked(folder: Path) -> set[str]:
 def strangers(folder: Path = ROOT) -> list[str]:
     """What does not belong together: code and parameters that a stage of the committed run did not have, and committed
     reports that it did not write.
+
+    The long runs' code may be older than today's: they stand as long as what they were made from is what the default's
+    run makes today, by the hashes that DVC has of both, and their settings are today's.
     """
     stages, params = stages_of(folder), YAML(typ="safe").load(folder / "params.yaml")
-    made = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+    long = {name: stages_of(folder / name) for name in provenance.EXTRA if (folder / name / "dvc.lock").is_file()}
+    every = [*stages.values(), *(stage for extra in long.values() for stage in extra.values())]
+    made = {out["path"]: out["md5"] for stage in every for out in stage["outs"]}
     inside = {*made, *(str(parent) for path in made for parent in PurePosixPath(path).parents)}
     code = {dep["path"]: dep["md5"] for stage in stages.values() for dep in stage["deps"] if dep["path"] not in inside}
     kept = tracked(folder)
     reports = {path: md5 for path, md5 in made.items() if any(PurePosixPath(k).is_relative_to(path) for k in kept)}
     found = {path for path, md5 in (code | reports).items() if md5_of(folder / path) != md5}
-    for stage in stages.values():
+    for name, extra in long.items():
+        deps = {(dep["path"], dep["md5"]) for stage in extra.values() for dep in stage["deps"] if dep["path"] in inside}
+        found |= {f"{name}/dvc.lock: {path}" for path, md5 in deps if md5 != md5_in(made, path)}
+    for stage in every:
         for key, value in stage.get("params", {}).get("params.yaml", {}).items():
             if value != reduce(lambda section, name: section.get(name, {}), key.split("."), params):
                 found.add(f"params.yaml: {key}")
@@ -59,12 +67,19 @@ def strangers(folder: Path = ROOT) -> list[str]:
 
 
 def md5_of(path: Path) -> str | None:
-    """As DVC gives it; that of a folder is over the list of its files. None if there is nothing."""
+    """As DVC gives it; None if there is nothing."""
     if path.is_file():
         return hashed(path, "md5")
-    files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    listed = [{"md5": hashed(p, "md5"), "relpath": p.relative_to(path).as_posix()} for p in files]
-    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir" if files else None
+    files = [p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    return md5_in({str(p): hashed(p, "md5") for p in files}, str(path))
+
+
+def md5_in(made: dict[str, str], path: str) -> str | None:
+    """The hash of a path as DVC gives it, from those of files: that of a folder is over the list of what lies in it."""
+    files = {name.removeprefix(f"{path}/"): md5 for name, md5 in made.items() if name.startswith(f"{path}/")}
+    listed = [{"md5": files[name], "relpath": name} for name in sorted(files)]
+    whole = hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir" if files else None
+    return made.get(path, whole)
 
 
 def hashed(path: Path, method: str = "sha256") -> str:
@@ -102,7 +117,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="compare the committed reports with the code, and no more")
     arguments = parser.parse_args()
     if found := strangers():
-        print("These do not belong to the committed run (make repro makes its reports anew):")
+        print("These do not belong to the committed run (make repro makes its reports anew, a long run its own):")
         print(*(f"  {path}" for path in found), sep="\n")
         return 1
     print("Code, parameters and reports belong together.")

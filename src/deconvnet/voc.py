@@ -12,6 +12,7 @@ Masks are palette (or greyscale) PNGs: the stored index is the label, the colour
 
 import io
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -81,24 +82,74 @@ def list_path(folder, split) -> Path:
 
 
 def image_path(folder, name) -> Path:
-    return Path(folder, IMAGES, f"{name}.jpg")
+    return _path(folder, IMAGES, name, ".jpg")
 
 
 def labels_path(folder, name) -> Path:
-    return Path(folder, LABELS, f"{name}.png")
+    return _path(folder, LABELS, name, ".png")
 
 
 def instances_path(folder, name) -> Path:
-    return Path(folder, INSTANCES, f"{name}.png")
+    return _path(folder, INSTANCES, name, ".png")
+
+
+def _path(folder, sub: str, name: str, suffix: str) -> Path:
+    """Whatever its list was read with, an id leads to no other folder. Raises UserError."""
+    if reason := wrong_id(name):
+        raise UserError(f"No file in {Path(folder, sub)} can have the id '{short(name)}', which {reason}.")
+    return Path(folder, sub, f"{name}{suffix}")
+
+
+def wrong_id(name: str) -> str | None:
+    """Why no photograph can have this id."""
+    reasons = {
+        "is an absolute path": re.match(r"[/\\]|[A-Za-z]:", name),
+        "leads to another folder": {".", ".."} & set(re.split(r"[/\\]", name)),
+        "is a path": re.search(r"[/\\:]", name),
+        "has characters that cannot be seen": not name.isprintable(),
+        "has an extension": name.lower().endswith((".jpg", ".jpeg", ".png")),
+        "is too long for the name of a file": len(name.encode(errors="replace")) > 240,
+    }
+    return next((reason for reason, there in reasons.items() if there), None)
+
+
+def id_error(path: Path, name: str) -> FileError | None:
+    """What is to be said of an id in the list at `path`."""
+    if reason := wrong_id(name):
+        advice = "Write the plain file name without extension, for instance 2007_000032"
+        return FileError(path, f"has the id '{short(name)}', which {reason}", advice)
+    return None
+
+
+def visible(text) -> str:
+    """What every terminal can show: names of files may hold control characters, or bytes that are no text."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+
+
+def short(name: str) -> str:
+    return visible(name if len(name) <= 60 else f"{name[:60]}...")
 
 
 def read_list(folder, split) -> list[str]:
-    """The ids of a split, in the list's order; blank lines, CRLF and a byte-order mark are tolerated.
+    """The ids of a split, in the list's order. Raises FileError as `read_ids` does."""
+    return read_ids(list_path(folder, split))
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids in a list. Raises FileError as `read_lines` does, and for an id that no photograph can have."""
+    names = read_lines(path)
+    for name in names:
+        if failed := id_error(path, name):
+            raise failed
+    return names
+
+
+def read_lines(path: Path) -> list[str]:
+    """What a list names, right or wrong; blank lines, CRLF and a byte-order mark are tolerated.
 
     Raises FileError if the list is missing, cannot be read or is not text.
     """
-    path = list_path(folder, split)
-    content = read_bytes(path, f"Write the ids of the {split} images there, one a line")
+    content = read_bytes(path, f"Write the ids of the {path.stem} images there, one a line")
     try:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:

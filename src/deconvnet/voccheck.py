@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import sys
 import warnings
 from collections import Counter
@@ -48,7 +47,7 @@ class Finding:
 
 
 def error(file, problem: str, advice: str, severity: str = "error") -> Finding:
-    return Finding(_visible(file), problem, advice, severity)
+    return Finding(voc.visible(file), problem, advice, severity)
 
 
 def note(file, problem: str, advice: str) -> Finding:
@@ -72,11 +71,11 @@ def check(folder, splits: Iterable[str]) -> list[Finding]:
     if LISTS not in entries:
         return found
 
-    lists = {split: _attempt(found, voc.read_list, folder, split) for split in splits}
+    lists = {split: _attempt(found, voc.read_lines, voc.list_path(folder, split)) for split in splits}
     for split, names in lists.items():
         if names is not None:
             found += _check_list(voc.list_path(folder, split), names)
-    usable = {split: [name for name in names or [] if not _wrong_id(name)] for split, names in lists.items()}
+    usable = {split: [name for name in names or [] if not voc.wrong_id(name)] for split, names in lists.items()}
     found += _check_overlaps(folder, usable)
     names = list(dict.fromkeys(itertools.chain(*usable.values())))
 
@@ -97,7 +96,7 @@ def text(folder, found: list[Finding]) -> str:
     errors = [str(one) for one in found if one.severity == "error"]
     notes = [f"note: {one}" for one in found if one.severity == "note"]
     verdict = f"cannot be used: {len(errors)} error(s)" if errors else "is sound: no error"
-    return "\n".join([*errors, *notes, f"{_visible(folder)} {verdict}, {len(notes)} note(s)."])
+    return "\n".join([*errors, *notes, f"{voc.visible(folder)} {verdict}, {len(notes)} note(s)."])
 
 
 def _attempt(found: list[Finding], read: Callable, *arguments):
@@ -121,7 +120,7 @@ def _entries(path: Path) -> list[str]:
 
 
 def _check_list(path: Path, names: list[str]) -> Iterator[Finding]:
-    """What is wrong with a list that voc.read_list() can read."""
+    """What is wrong with a list that voc.read_lines() can read."""
     content = path.read_bytes().decode()
     lines = content.removeprefix("\ufeff").splitlines()
     oddities = {
@@ -137,23 +136,9 @@ def _check_list(path: Path, names: list[str]) -> Iterator[Finding]:
         yield error(path, "lists no image", "Write at least one id into it")
     for name, times in Counter(names).items():
         if times > 1:
-            yield error(path, f"lists {_short(name)} {times} times", "Keep one of these lines")
-        if wrong := _wrong_id(name):
-            advice = "Write the plain file name without extension, for instance 2007_000032"
-            yield error(path, f"has the id '{_short(name)}', which {wrong}", advice)
-
-
-def _wrong_id(name: str) -> str | None:
-    """Why no photograph can have this id."""
-    reasons = {
-        "is an absolute path": re.match(r"[/\\]|[A-Za-z]:", name),
-        "leads to another folder": {".", ".."} & set(re.split(r"[/\\]", name)),
-        "is a path": re.search(r"[/\\:]", name),
-        "has characters that cannot be seen": not name.isprintable(),
-        "has an extension": name.lower().endswith((".jpg", ".jpeg", ".png")),
-        "is too long for the name of a file": len(name.encode()) > 240,
-    }
-    return next((reason for reason, there in reasons.items() if there), None)
+            yield error(path, f"lists {voc.short(name)} {times} times", "Keep one of these lines")
+        if failed := voc.id_error(path, name):
+            yield error(failed.file, failed.problem, failed.advice)
 
 
 def _check_overlaps(folder: Path, lists: dict[str, list[str]]) -> Iterator[Finding]:
@@ -247,17 +232,8 @@ def _check_unlisted(folder: Path, entries: dict, names: list[str], splits: Itera
             yield note(folder / sub, problem, "They are not used. List them, or leave them")
 
 
-def _visible(file) -> str:
-    """What every terminal can show: names of files may hold control characters, or bytes that are no text."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(file))
-
-
-def _short(name: str) -> str:
-    return _visible(name if len(name) <= 60 else f"{name[:60]}...")
-
-
 def _first(names: list[str]) -> str:
-    return ", ".join(map(_short, names[:5])) + (", ..." if len(names) > 5 else "")
+    return ", ".join(map(voc.short, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
 def main() -> int:

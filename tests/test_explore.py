@@ -36,9 +36,10 @@ change("proposals", 1, result)
 change("proposals", 20, result)
 change("windows by", "mean", result)
 change("ensemble", "product", result)
+assert (seen["proposals"], seen["aggregation"], seen["rule"]) == (20, "mean", "product")
+change("ensemble", "mean", result)
 change("CRF, near", 9.0, result)
 change("CRF, colour", 8.0, result)
-assert (seen["proposals"], seen["aggregation"], seen["rule"]) == (20, "mean", "product")
 assert (seen["kernel"].gaussian_weight, seen["kernel"].bilateral_weight) == (9.0, 8.0)
 change("layer", explorer.layers[0], inside)
 change("window", 3, inside)
@@ -48,7 +49,8 @@ controls["image"].value = "nowhere.jpg"
 assert "nowhere.jpg is no image of val and no file" in said.value, said.value
 assert explorer.truth is None and max(explorer.image.shape) <= explore.LARGEST
 print("all changed; seconds of a change:", seconds)
-assert max(seconds.values()) < 5
+opening = seconds.pop("image")  # the networks on all windows: done once for an image
+assert max(seconds.values()) < 5 and opening < 60
 """
 
 

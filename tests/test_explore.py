@@ -134,27 +134,31 @@ def test_a_layer_is_titled_by_the_window_it_shows(explorer):
 # The notebook to explore with
 
 
-def test_explore_runs_and_every_cell_answers(smoke, tmp_path):
-    done = call(smoke, "python", "-m", "deconvnet.run", "explore", str(tmp_path / "explore.ipynb"))
+def executed(smoke, path, *given: str) -> list:
+    """The code cells of the notebook, run with other parameters."""
+    done = call(smoke, "python", "-m", "deconvnet.run", "explore", str(path), *given)
     assert done.returncode == 0, done.stderr[-2000:]
-    cells = [c for c in nbformat.read(tmp_path / "explore.ipynb", as_version=4).cells if c.cell_type == "code"]
-    outputs = [[key for o in cell.outputs for key in o.get("data", {})] for cell in cells]
-    assert any("application/vnd.jupyter.widget-view+json" in keys for keys in outputs)
-    assert sum(keys.count("image/png") for keys in outputs) == 6  # the result, and five layers
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-def test_plain_cells_set_the_crf_and_the_window(smoke, tmp_path):
-    """The numbers of the first cell reach the pictures: without CRF and with another window they are others."""
-    found = {}
-    for name, given in {
-        "default": (),
-        "other": ("-p", "gaussian", "0", "-p", "bilateral", "0", "-p", "window", "2"),
-    }.items():
-        path = tmp_path / f"{name}.ipynb"
-        done = call(smoke, "python", "-m", "deconvnet.run", "explore", str(path), *given)
-        assert done.returncode == 0, done.stderr[-2000:]
-        shown = [o["data"]["image/png"] for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"
-                 for o in c.outputs if "image/png" in o.get("data", {})]  # fmt: skip
-        found[name] = shown
-    assert len(found["default"]) == len(found["other"]) == 6
-    assert all(a != b for a, b in zip(*found.values(), strict=True))
+@pytest.fixture(scope="module")
+def plain(smoke, tmp_path_factory) -> list:
+    return executed(smoke, tmp_path_factory.mktemp("explore") / "explore.ipynb")
+
+
+def pictures(cells: list) -> list[str]:
+    data = [output.get("data", {}) for cell in cells for output in cell.outputs]
+    return [shown["image/png"] for shown in data if "image/png" in shown]
+
+
+def test_explore_runs_and_every_cell_answers(plain):
+    keys = [key for cell in plain for output in cell.outputs for key in output.get("data", {})]
+    assert "application/vnd.jupyter.widget-view+json" in keys
+    assert len(pictures(plain)) == 6  # the result, and five layers
+
+
+def test_plain_cells_set_the_crf_and_the_window(smoke, plain, tmp_path):
+    """The numbers of the first cell reach the pictures: without a CRF and with another window all are others."""
+    given = ("-p", "gaussian", "0", "-p", "bilateral", "0", "-p", "window", "2")
+    other = pictures(executed(smoke, tmp_path / "other.ipynb", *given))
+    assert all(a != b for a, b in zip(pictures(plain), other, strict=True))

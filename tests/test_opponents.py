@@ -51,6 +51,10 @@ def test_what_predicts_background_only_is_said_to():
     assert judge(effect, [run], {"one_stage/tally": drawn(0.6, 60, 2)}, needs=needs)["measured"] == "measured"
     row = judge(claims.minus(claims.iou("tally/deconvnet"), claims.iou("tally/fcn8s")), [run])
     assert row["measured"] == "measured; FCN-8s predicts background only"
+    run["tally/deconvnet"] = nothing
+    row = judge(claims.minus(claims.iou("tally/deconvnet"), claims.iou("tally/fcn8s")), [run])
+    assert row["measured"] == "measured; FCN-8s and DeconvNet predict background only"
+    run["tally/deconvnet"] = drawn(0.8, 60, 1)
     assert [samples.background(run[f"tally/{m}"]) for m in ("fcn8s", "deconvnet")] == [100, pytest.approx(50, abs=2)]
 
 

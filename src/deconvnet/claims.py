@@ -181,13 +181,14 @@ class Asked(dict):
 
 
 def dead(effect: Callable, run: Samples, images: int) -> list[str]:
-    """Those of the methods that an effect is measured with which predict background only."""
+    """A line that says which methods that an effect is measured with predict background only, if any does."""
     asked = Asked(run)
     effect(asked, np.ones((1, images), int))
     parts = {part for key in asked.keys_asked for part in key.split("/")}
     tallies = {title: f"tally/{method}" for method, title in tables.METHODS.items() if method in parts}
     tallies |= {"the opponent": "ablated/tally"} if "ablated" in parts else {}
-    return [title for title, key in tallies.items() if key in run and samples.background(run[key]) >= BACKGROUND_ONLY]
+    found = [title for title, key in tallies.items() if key in run and samples.background(run[key]) >= BACKGROUND_ONLY]
+    return [f"{' and '.join(found)} predict{'s' * (len(found) == 1)} background only"] if found else []
 
 
 def strongest(names: tuple[str, ...], ablations: Samples) -> str | None:
@@ -220,8 +221,7 @@ def ledger(
         if rival or not claim.needs:
             effect, ci = bootstrap(claim.effect, judged, images, resamples, seed)
         if math.isfinite(effect):
-            told = opponent(rival, claim.needs, ablations)
-            told += [f"{method} predicts background only" for method in dead(claim.effect, judged[0], images)]
+            told = opponent(rival, claim.needs, ablations) + dead(claim.effect, judged[0], images)
             counted = {"runs": len(judged), "seeds": 1 if rival else len(judged)}
             row |= {"effect": effect, "ci": list(ci), "verdict": verdict(*ci)} | counted
             rows.append(row | {"measured": "; ".join([claim.measured, *told])})

@@ -1,5 +1,7 @@
 """The pictures of the claims: effects, and the curves behind them, each with its 95 % interval."""
 
+from textwrap import fill
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ def effects(ledger: list[dict]) -> Figure:
         if row["paper_effect"] is not None:
             axis.plot(row["paper_effect"], y, "*", mfc="none", mec="black", ms=10)
     axis.axvline(0, color="black", lw=0.8)
-    names = [f"{row['id']}  {row['measured']}" for row in reversed(ledger)]
+    names = [fill(f"{row['id']}  {row['measured']}", 76) for row in reversed(ledger)]
     axis.set_yticks(range(len(ledger)), names, fontsize=8)
     axis.set_xlabel("effect in points (the claim says above 0)")
     axis.grid(axis="x", alpha=0.3)

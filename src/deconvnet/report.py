@@ -63,7 +63,7 @@ def ledger_table(ledger: list[dict]) -> dict:
         within = "–" if effect is None else f"[{low:+.1f}, {high:+.1f}]"
         paper = row["paper"] if row["paper_effect"] is None else f"{row['paper']} ({row['paper_effect']:+.1f})"
         cells = [cell(row["id"]), cell(row["verdict"]), cell(effect, found), cell(low, within)]
-        cells += [cell(row["statement"]), cell(paper), cell(f"{row['measured']}, {row['unit']}")]
+        cells += [cell(row["statement"]), cell(paper), cell(f"{row['measured']} ({row['unit']})")]
         cells.append(cell(row["seeds"], tables.against(row)))
         rows.append({"mark": row["verdict"].replace(" ", "-"), "cells": cells})
     head = ["claim", "verdict", "effect", "95 % interval", "the paper says", "its evidence", "measured here", "seeds"]

@@ -60,7 +60,7 @@ def test_every_variant_starts_from_the_same_backbone(settings):
 def test_what_each_variant_lacks(settings):
     nets = {variant: ablations.make(variant, settings) for variant in ablations.VARIANTS}
     norms = {v: sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for v, net in nets.items()}
-    assert norms["no_batch_norm"] == 0
+    assert norms["no_batch_norm"] == norms["no_batch_norm_he"] == 0
     assert norms["one_stage"] == norms["bilinear"] > 0
     assert type(nets["one_stage"]) is DeconvNet
     shapes = {v: {k: p.shape for k, p in net.named_parameters() if ".bn." not in k} for v, net in nets.items()}
@@ -68,8 +68,36 @@ def test_what_each_variant_lacks(settings):
     assert {k for k in shapes["no_batch_norm"] if k.endswith("weight")} == {
         k for k in shapes["one_stage"] if k.endswith("weight")
     }
-    with pytest.raises(ValueError, match="one_stage, no_batch_norm, bilinear, not none"):
+    with pytest.raises(ValueError, match="one_stage, no_batch_norm, no_batch_norm_he, bilinear, not none"):
         ablations.make("none", settings)
+
+
+def test_signals_reach_the_end_without_batch_norm_as_he_et_al_draw(settings):
+    """With std 0.01 the last map is a thousandth of what fc7 gives, or less; unpooling's zeros alone are a 32nd."""
+    x = 255 * torch.rand(2, 3, settings.network.size, settings.network.size)
+    kept = {}
+    for variant in ("no_batch_norm", "no_batch_norm_he"):
+        torch.manual_seed(0)
+        net, sizes = ablations.make(variant, settings).eval(), []
+        for part in (net.encoder.fc7, net.decoder[-1]):
+            part.register_forward_hook(
+                lambda module, inputs, out, sizes=sizes: sizes.append(out.square().mean().sqrt())
+            )
+        with torch.no_grad():
+            net(x)
+        kept[variant] = (sizes[1] / sizes[0]).item()
+    assert kept["no_batch_norm"] < 1e-3
+    assert 1e-3 < kept["no_batch_norm_he"] < 10
+
+
+def test_he_draws_by_what_meets_in_an_output():
+    torch.manual_seed(0)
+    net = ablations.draw_as_he(DeconvNet(blocks=((32, 1), (64, 2)), fc=256, size=32, bn_eps=None))
+    wanted = {"fc6_deconv.conv": 256, "decoder.0.deconv2_1.conv": 9 * 64, "decoder.1.deconv1_1.conv": 9 * 32}
+    for name, inputs in wanted.items():
+        assert net.get_submodule(name).weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.05), name
+        assert not net.get_submodule(name).bias.any()
+    assert net.score.weight.std().item() == pytest.approx((1 / 32) ** 0.5, rel=0.1)
 
 
 def test_bilinear_ignores_where_the_maxima_stood(settings):
@@ -126,6 +154,26 @@ def test_ablations_are_collected(project):
     record = json.loads((project / "reports" / "ablations.json").read_text())
     assert record["experiment"] == "aa"
     assert set(record["variants"]) == set(ablations.VARIANTS)
+
+
+def test_a_variant_that_was_not_trained_here_stays(project):
+    folder = project / "data" / "ablations"
+    put(folder, "one_stage", "aa", 1)
+    put(folder, "bilinear", "aa", 2)
+    collect.ablations()
+    (folder / "one_stage.json").unlink()
+    (folder / "one_stage.npz").unlink()
+    put(folder, "bilinear", "aa", 3)
+    collect.ablations()
+    found = samples.read(project / "reports" / "ablations.npz")
+    assert {key: v.item() for key, v in found.items()} == {"one_stage/tally": 1, "bilinear/tally": 3}
+    assert set(json.loads((project / "reports" / "ablations.json").read_text())["variants"]) == {
+        "one_stage",
+        "bilinear",
+    }
+    put(folder, "bilinear", "bb", 4)  # of other settings: nothing of the old ones may stay beside it
+    collect.ablations()
+    assert set(samples.read(project / "reports" / "ablations.npz")) == {"bilinear/tally"}
 
 
 def test_results_of_different_settings_are_not_mixed(project):

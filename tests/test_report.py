@@ -6,7 +6,6 @@ import re
 import shutil
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 import pytest
 from conftest import call
@@ -41,10 +40,37 @@ def test_numbers_sort_by_value_and_show_one_digit():
 
 def test_a_claim_that_was_not_run_shows_no_number():
     row = {"id": "C6", "statement": "s", "paper": "text", "paper_effect": None, "measured": "m", "unit": "points",
-           "effect": None, "ci": [None, None], "seeds": 0, "verdict": "not run"}  # fmt: skip
+           "effect": None, "ci": [None, None], "runs": 0, "seeds": 0, "verdict": "not run"}  # fmt: skip
     made = report.ledger_table([row])["rows"][0]
     assert made["mark"] == "not-run"
-    assert [cell["text"] for cell in made["cells"][4:]] == ["–", "–", "0", "not run"]
+    assert [cell["text"] for cell in made["cells"][:4]] == ["C6", "not run", "–", "–"]
+    assert made["cells"][-1]["text"] == "0"
+
+
+def test_verdict_and_effect_follow_the_claim():
+    row = {"id": "C6", "statement": "s", "paper": "text", "paper_effect": None, "measured": "m", "unit": "points",
+           "effect": 1.5, "ci": [1, 2], "runs": 4, "seeds": 1, "verdict": "replicated"}  # fmt: skip
+    made = report.ledger_table([row])
+    assert made["head"][:3] == ["claim", "verdict", "effect"]
+    assert [cell["text"] for cell in made["rows"][0]["cells"][:3]] == ["C6", "replicated", "+1.5"]
+    assert made["rows"][0]["cells"][-1]["text"] == "4 against 1"
+
+
+def test_every_table_of_a_page_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Title\n\nfirst\n\n| a | b |\n|:--|:--|\n| 1 | 2 |\n\nsecond\n\n| c | d |\n|:--|:--|\n| 3 | 4 |\n"
+    )
+    (one, first), (two, second) = report.markdown_tables(page)
+    assert (one, two) == ("first", "second")
+    assert (first.loc["1", "b"], second.loc["3", "d"]) == ("2", "4")
+
+
+def test_wide_tables_and_pictures_scroll_in_their_boxes():
+    found = report.scrolling('<p>a</p><table><tr></tr></table><img src="x"><img src="y">')
+    labels = ["table 1", "picture 1", "picture 2"]
+    assert re.findall(r'tabindex="0" role="region" aria-label="([^"]+)"', found) == labels
+    assert found.count("</div>") == 3
 
 
 def test_every_stage_s_notebook_has_a_page():
@@ -185,6 +211,51 @@ def test_notebook_pages_are_sound(opened, site, name):
     is_sound(opened)
 
 
+def test_every_table_of_the_pages_is_shown(opened, site, smoke):
+    opened.goto((site / "index.html").as_uri())
+    pages = [smoke / "reports" / "tables" / f"{name}.md" for name in report.MORE]
+    shown = opened.locator("#tables figure.table").count()
+    assert shown == 1 + sum(len(report.markdown_tables(page)) for page in pages)
+    assert shown >= 1 + 2 + 4 + 1  # table 1; beyond the paper, the curves, table 2
+
+
+def test_pictures_and_verdicts_can_be_read_at_this_width(opened, site):
+    """On a phone a wide figure is three quarters of its size, in a box that scrolls; the verdict is seen at once."""
+    width = opened.viewport_size["width"]
+    opened.goto((site / "index.html").as_uri())
+    image = opened.locator("#figure-figure2 img")
+    natural, shown = int(image.get_attribute("width")), image.bounding_box()["width"]
+    assert natural > 1000
+    assert shown >= 0.7 * natural
+    box = opened.locator("#figure-figure2 .scroll")
+    assert box.evaluate("(e) => e.scrollWidth > e.clientWidth") == (width == 390)
+    box.focus()
+    opened.keyboard.press("ArrowRight")
+    if width == 390:
+        opened.wait_for_function("document.querySelector('#figure-figure2 .scroll').scrollLeft > 0")
+    for column in (1, 2, 3):  # claim, verdict, effect
+        cell = opened.locator(f"#claims tbody tr:first-child > :nth-child({column})").bounding_box()
+        assert cell["x"] + cell["width"] <= width, column
+
+
+def test_the_address_names_the_image(opened, site):
+    opened.goto((site / "index.html").as_uri())
+    names = opened.locator("#image option").all_inner_texts()
+    opened.goto("about:blank")
+    opened.goto(f"{(site / 'index.html').as_uri()}#image={names[2]}")
+    assert opened.locator("#image").input_value() == "2"
+    assert f"{names[2]}.jpg" in opened.locator("#tiles [role=img]").first.evaluate("(e) => e.style.backgroundImage")
+    opened.locator("#next").click()
+    assert opened.url.endswith(f"#image={names[3]}")
+    opened.locator("#image").select_option("0")
+    assert opened.url.endswith(f"#image={names[0]}")
+    opened.evaluate(f"location.hash = 'image={names[1]}'")
+    opened.wait_for_function("document.getElementById('image').value === '1'")
+    opened.evaluate("location.hash = 'image=nowhere'")  # stays where it is
+    assert opened.locator("#image").input_value() == "1"
+    assert opened.said == []
+
+
 def test_every_link_of_the_page_leads_somewhere(opened, site):
     opened.goto((site / "index.html").as_uri())
     links = opened.eval_on_selector_all("a", "links => links.map((a) => a.getAttribute('href'))")
@@ -257,15 +328,3 @@ def test_the_keyboard_is_enough(opened, site):
     opened.locator("#next").focus()
     opened.keyboard.press("Space")
     assert opened.locator("#image").input_value() == "1"
-
-
-# The notebook to explore with
-
-
-def test_explore_runs_and_every_cell_answers(smoke, tmp_path):
-    done = call(smoke, "python", "-m", "deconvnet.run", "explore", str(tmp_path / "explore.ipynb"))
-    assert done.returncode == 0, done.stderr[-2000:]
-    cells = [c for c in nbformat.read(tmp_path / "explore.ipynb", as_version=4).cells if c.cell_type == "code"]
-    outputs = [[key for o in cell.outputs for key in o.get("data", {})] for cell in cells]
-    assert any("application/vnd.jupyter.widget-view+json" in keys for keys in outputs)
-    assert sum(keys.count("image/png") for keys in outputs) == 6  # the result, and five layers

@@ -1,6 +1,7 @@
 """What is committed belongs together: code, lock file, metrics, tables, README; and the tolerance of CI."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -32,6 +33,21 @@ def test_table_and_metrics_tell_the_same_means():
 def test_readme_shows_the_committed_results():
     readme = (ROOT / "README.md").read_text()
     assert tables.for_readme(TABLES, readme) == readme
+
+
+def test_the_page_about_dvc_is_of_this_run():
+    pages = (ROOT / "docs" / "dvc.md", TABLES / "table1.md")
+    one, other = (re.search(r"content id\s+([0-9a-f]{12})", page.read_text())[1] for page in pages)
+    assert one == other, "run docs/make_dvc_page.py and commit docs"
+
+
+def test_the_page_about_dvc_is_made_from_its_template():
+    """What a person wrote stands in the template; what a command prints is between."""
+    page = (ROOT / "docs" / "dvc.md").read_text()
+    for written in re.split(r"{{.*?}}", (ROOT / "docs" / "dvc.md.j2").read_text().strip()):
+        assert written in page, "run docs/make_dvc_page.py and commit docs"
+    for picture in re.findall(r"\]\((images/[^)]+)\)", page):
+        assert (ROOT / "docs" / picture).is_file(), picture
 
 
 def test_both_networks_trained_with_the_same_compute():

@@ -65,6 +65,18 @@ def test_objects_by_hand(tmp_path, monkeypatch):
     assert found["objects/size"].tolist() == pytest.approx([(4 / 8) ** 0.5])
     assert found["objects/recall/m"].tolist() == [0]
     assert found["objects/named/m"].tolist() == [12]
+    assert found["objects/other/m"].tolist() == [1]
+
+
+def test_another_class_is_not_background(monkeypatch):
+    labels, guess = np.full((1, 10), 8, np.uint8), np.array([[8, 8, 8, 0, 0, 12, 12, 12, 12, 5]], np.uint8)
+    monkeypatch.setattr(samples.voc, "read_labels", lambda root, name: labels)
+    monkeypatch.setattr(samples.voc, "read_instances", lambda root, name: np.ones_like(labels))
+    monkeypatch.setattr(samples.maps, "read_prediction", lambda method, name: guess)
+    objects = pd.DataFrame([{"image": "x", "instance": 1, "label": 8, "x1": 0, "y1": 0, "x2": 10, "y2": 1,
+                             "width": 10, "height": 1, "pixels": 10}])  # fmt: skip
+    found = samples.of_objects(["x"], objects, ("m",))
+    assert (found["objects/recall/m"].item(), found["objects/other/m"].item()) == (0.3, 0.5)
 
 
 def test_samples_are_kept(tmp_path):

@@ -1,13 +1,15 @@
 """DeconvNet without one of the things that the paper says it needs (claims C6, C7 and C8), from the same backbone.
 
-one_stage      stage 2's examples only, for as many updates as both stages have
-no_batch_norm  the encoder's batch norms folded into its weights, none in the decoder
-bilinear       ×2 bilinear upsampling in place of unpooling
+one_stage         stage 2's examples only, for as many updates as both stages have
+no_batch_norm     the encoder's batch norms folded into its weights, none in the decoder
+no_batch_norm_he  the same, the decoder drawn as He et al. (2015): with std 0.01, batch norm lacking, signals die out
+bilinear          ×2 bilinear upsampling in place of unpooling
 """
 
 import math
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from deconvnet import backbone, machine, training
@@ -16,7 +18,7 @@ from deconvnet.folding import fold
 from deconvnet.network import DeconvNet
 from deconvnet.params import Crops, Params
 
-VARIANTS = ("one_stage", "no_batch_norm", "bilinear")
+VARIANTS = ("one_stage", "no_batch_norm", "no_batch_norm_he", "bilinear")
 
 
 class BilinearDeconvNet(DeconvNet):
@@ -38,12 +40,29 @@ def make(variant: str, settings: Params) -> DeconvNet:
         return backbone.start(DeconvNet(**shape, bn_eps=n.bn_eps), settings.weights.deconvnet)
     if variant == "bilinear":
         return backbone.start(BilinearDeconvNet(**shape, bn_eps=n.bn_eps), settings.weights.deconvnet)
-    if variant == "no_batch_norm":
+    if variant in ("no_batch_norm", "no_batch_norm_he"):
         start = backbone.start(backbone.make_deconvnet(settings), settings.weights.deconvnet)
         net = DeconvNet(**shape, bn_eps=None).to(machine.device(), memory_format=torch.channels_last)
         net.encoder.load_state_dict(fold(start.eval()).encoder.state_dict())
-        return net
+        return draw_as_he(net) if variant == "no_batch_norm_he" else net
     raise ValueError(f"variant is one of {', '.join(VARIANTS)}, not {variant}")
+
+
+def draw_as_he(net: DeconvNet) -> DeconvNet:
+    """Draws the decoder's weights as He et al.: signals keep their size from layer to layer without batch norm.
+
+    A transposed convolution's weight is (in, out, height, width), so that what meets in an output is torch's fan_out;
+    in fc6-deconv, whose input is one cell, only one of its kernel's cells meets.
+    """
+    for layer in net.decoder.modules():
+        if isinstance(layer, nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    first = net.fc6_deconv.conv.weight
+    nn.init.kaiming_normal_(first, mode="fan_out", nonlinearity="relu")
+    with torch.no_grad():
+        first.mul_(first.shape[-1])
+    nn.init.kaiming_normal_(net.score.weight, nonlinearity="linear")
+    return net
 
 
 def stages(variant: str, settings: Params) -> list[tuple[int, Crops]]:

@@ -1,5 +1,7 @@
 """The network as the paper prints it: its table 2 and its figures 2 and 3, all made from the network object itself."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
@@ -68,17 +70,25 @@ def layers(net: DeconvNet) -> pd.DataFrame:
 
 
 def figure2(table: pd.DataFrame) -> Figure:
-    """A slab for each layer: as high as its map's side (square root), as wide as its channels (logarithm)."""
-    figure, axis = plt.subplots(figsize=(12, 3.2), layout="constrained")
-    x, last = 0.0, None
-    top = table["side"].max() ** 0.5
-    for row in table.itertuples():
-        width, height = 0.12 * max(len(bin(row.channels)) - 5, 1), max(row.side**0.5, 0.6)
-        axis.add_patch(Rectangle((x, -height / 2), width, height, fc=COLOURS[row.type], ec="white", lw=0.6))
+    """A slab for each layer: its height grows with the square root of its map's side, its width with the logarithm of
+    its channels, which stand below, once for neighbours that are alike.
+    """
+    figure, axis = plt.subplots(figsize=(12, 3.4), layout="constrained")
+    x, top = 0.0, table["side"].max() ** 0.5
+    alike = (table[["side", "channels"]].diff() != 0).any(axis=1).cumsum()
+    last = None
+    for _, group in table.groupby(alike):
+        start, height = x, max(group["side"].iloc[0] ** 0.5, 0.6)
+        for row in group.itertuples():
+            width = 0.12 * max(len(bin(row.channels)) - 5, 1)
+            axis.add_patch(Rectangle((x, -height / 2), width, height, fc=COLOURS[row.type], ec="white", lw=0.6))
+            x += width + 0.12
         if row.side != last:
-            axis.text(x, height / 2 + 0.3, f"{row.side}×{row.side}", fontsize=8, ha="left", va="bottom")
-        last, x = row.side, x + width + 0.12
-    axis.set(xlim=(-0.3, x), ylim=(-top / 2 - 0.5, top / 2 + 2))
+            axis.text(start, height / 2 + 0.3, f"{row.side}×{row.side}", fontsize=8, ha="left", va="bottom")
+        last = row.side
+        middle = (start + x - 0.12) / 2
+        axis.text(middle, -height / 2 - 0.4, str(row.channels), fontsize=8, ha="center", va="top")
+    axis.set(xlim=(-0.3, x), ylim=(-top / 2 - 2, top / 2 + 2))
     axis.axis("off")
     patches = [Patch(color=colour, label=kind) for kind, colour in COLOURS.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
@@ -99,24 +109,43 @@ def numbers(axis: plt.Axes, values: torch.Tensor, title: str, marked: torch.Tens
     axis.axis("off")
 
 
+def switches(axis: plt.Axes, where: torch.Tensor, side: int, title: str) -> None:
+    """From the middle of each 2×2 an arrow to the cell where its largest value stood."""
+    marked = F.one_hot(where, side**2).sum((0, 1)).view(side, side)
+    numbers(axis, torch.zeros(side, side), title, marked)
+    for (y, x), cell in zip(torch.cartesian_prod(*[torch.arange(side // 2)] * 2), where.flatten(), strict=True):
+        end = (cell % side + 0.5, cell // side + 0.5)
+        axis.annotate("", end, (2 * x + 1, 2 * y + 1), arrowprops={"arrowstyle": "->", "lw": 1.4, "color": LINES[1]})
+
+
 def figure3() -> Figure:
-    """Pooling and unpooling with its switches, on numbers that torch computes; convolution and deconvolution."""
+    """Pooling, unpooling, convolution and deconvolution, a row each, on numbers that torch computes."""
+    figure, axes = plt.subplots(4, 3, figsize=(7.6, 10), layout="constrained")
     x = torch.tensor([[1, 3, 2, 1], [4, 2, 5, 6], [7, 1, 2, 3], [2, 3, 8, 1]], dtype=torch.float)
     pooled, where = F.max_pool2d(x[None], 2, return_indices=True)
     back = F.max_unpool2d(pooled, where, 2)[0]
-    figure, axes = plt.subplots(2, 3, figsize=(8.4, 5.6), layout="constrained")
-    numbers(axes[0, 0], x, "input", back > 0)
-    numbers(axes[0, 1], pooled[0], "pooling keeps the largest of 2×2,\nand remembers where it stood (switches)")
-    numbers(axes[0, 2], back, "unpooling puts it back there", back > 0)
-    patch, one = torch.zeros(5, 5), torch.zeros(5, 5)
-    patch[1:4, 1:4], one[2, 2] = 1, 1
-    numbers(axes[1, 0], torch.zeros(5, 5), "convolution: 3×3 inputs …", patch > 0)
-    numbers(axes[1, 1], torch.zeros(5, 5), "… make one output;\ndeconvolution: one input …", one > 0)
-    spread = F.conv_transpose2d(one[None, None], torch.ones(1, 1, 3, 3), padding=1)[0, 0]
-    numbers(axes[1, 2], torch.zeros(5, 5), "… makes 3×3 outputs,\nsummed where they overlap", spread > 0)
-    for left, right in ((axes[0, 0], axes[0, 1]), (axes[0, 1], axes[0, 2]), (axes[1, 0], axes[1, 1]),
-                        (axes[1, 1], axes[1, 2])):  # fmt: skip
-        arrow = ConnectionPatch((1.0, 0.5), (0.0, 0.5), "axes fraction", "axes fraction", axesA=left, axesB=right,
-                                arrowstyle="->", color="0.3")  # fmt: skip
-        figure.add_artist(arrow)
+    numbers(axes[0, 0], x, "pooling: input", back > 0)
+    numbers(axes[0, 1], pooled[0], "the largest of each 2×2 …")
+    switches(axes[0, 2], where[0], 4, "… and switches: where it stood")
+    numbers(axes[1, 0], pooled[0], "unpooling: input …")
+    switches(axes[1, 1], where[0], 4, "… and switches")
+    numbers(axes[1, 2], back, "each value where it stood", back > 0)
+
+    weights, one, two = torch.arange(1.0, 10).view(3, 3), torch.zeros(5, 5), torch.zeros(5, 5)
+    one[2, 2], two[1, 1], two[2, 3] = 1, 1, 10
+    flat, ones = x.new_ones(5, 5), torch.ones(1, 1, 3, 3)
+    seen = F.conv_transpose2d(one[None, None], ones, padding=1)[0, 0] > 0  # what the output in the middle sees
+    summed = F.conv2d(flat[None, None], weights[None, None], padding=1)[0, 0]
+    numbers(axes[2, 0], flat, "convolution: 3×3 inputs …", seen)
+    numbers(axes[2, 1], weights, "… times 3×3 weights …")
+    numbers(axes[2, 2], summed * one, "… make one output", one > 0)
+    spread = F.conv_transpose2d(two[None, None], weights[None, None], padding=1)[0, 0]
+    numbers(axes[3, 0], two, "deconvolution: each input …", two > 0)
+    numbers(axes[3, 1], weights, "… times 3×3 weights …")
+    numbers(axes[3, 2], spread, "… makes 3×3 outputs,\nsummed where they overlap", spread > 0)
+    for row in axes:
+        for left, right in pairwise(row):
+            arrow = ConnectionPatch((1.0, 0.5), (0.0, 0.5), "axes fraction", "axes fraction", axesA=left, axesB=right,
+                                    arrowstyle="->", color="0.3")  # fmt: skip
+            figure.add_artist(arrow)
     return figure

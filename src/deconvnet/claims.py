@@ -1,13 +1,14 @@
 """The claims of the paper and what this run says of each: an effect, a 95 % interval, and a verdict by one rule.
 
 Every effect is written so that the claim says it is above 0. The interval is that of a bootstrap over the images of
-val, the same ones drawn for both sides of a comparison; with more than one seed of training, over seeds and images.
+val, the same ones drawn for both sides of a comparison; with more than one seed of training, over seeds and images. An
+ablation was trained once: each of the runs is compared with it, and the interval holds over the seeds of their side.
 """
 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,11 @@ from deconvnet.provenance import experiment_id
 from deconvnet.samples import Samples
 
 Weights = np.ndarray  # (R, images): how often each image is drawn in each of R resamples
+ABLATED = {  # DeconvNet …
+    "one_stage": "in one stage", "no_batch_norm": "without batch norm, decoder drawn with std 0.01",
+    "no_batch_norm_he": "without batch norm, decoder drawn as He et al.", "bilinear": "with bilinear upsampling",
+}  # fmt: skip
+BACKGROUND_ONLY = 99.9  # % of the pixels: what gives so many to background is said to predict nothing else
 
 
 def resample(items: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -107,7 +113,7 @@ class Claim:
     measured: str  # what our effect is
     unit: str
     effect: Callable
-    needs: str = ""  # the ablation it is measured with
+    needs: tuple[str, ...] = ()  # the ablations it can be measured against; the strongest is, as "ablated"
 
 
 def all_claims(small: float, large: float) -> list[Claim]:
@@ -137,16 +143,16 @@ def all_claims(small: float, large: float) -> list[Claim]:
               f"large objects (side ≥ {large:g}), DeconvNet − FCN-8s", "points of pixel recall",
               minus(of_sizes("recall", "deconvnet", large, np.inf), of_sizes("recall", "fcn8s", large, np.inf))),
         Claim("C6", "two-stage training is needed", "text", None, "two stages − one, same updates", points,
-              minus(deconvnet, iou("one_stage/tally")), "one_stage"),
+              minus(deconvnet, iou("ablated/tally")), ("one_stage",)),
         Claim("C7", "batch normalisation is critical", "text", None, "with − without batch norm", points,
-              minus(deconvnet, iou("no_batch_norm/tally")), "no_batch_norm"),
+              minus(deconvnet, iou("ablated/tally")), ("no_batch_norm", "no_batch_norm_he")),
         Claim("C8a", "deconvolution suppresses noise", "figure 4", None,
               "on the target, last layer − chance", "points of energy", minus(focus, chance)),
         Claim("C8b", "deconvolution amplifies the target class", "figure 4", None,
               "on the target, last − first layer of the decoder", "points of energy", minus(focus, start)),
         Claim("C8c", "unpooling keeps structure", "figure 4", None,
               "on the target, last layer, unpooling − bilinear", "points of energy",
-              minus(focus, energy("bilinear", -1)), "bilinear"),
+              minus(focus, energy("ablated", -1)), ("bilinear",)),
         Claim("C8d", "unpooling keeps structure", "figure 5", None,
               "near contours, DeconvNet − FCN-8s", points, minus(iou("contour/deconvnet"), iou("contour/fcn8s"))),
     ]  # fmt: skip
@@ -162,24 +168,65 @@ def bootstrap(effect: Callable, runs: list[Samples], images: int, resamples: int
     return float(np.mean([effect(run, whole)[0] for run in runs])), interval(values)
 
 
+class Asked(dict):
+    """Samples that remember what was asked of them."""
+
+    def __init__(self, run: Samples):
+        super().__init__(run)
+        self.keys_asked = []
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        self.keys_asked.append(key)
+        return super().__getitem__(key)
+
+
+def dead(effect: Callable, run: Samples, images: int) -> list[str]:
+    """A line that says which methods that an effect is measured with predict background only, if any does."""
+    asked = Asked(run)
+    effect(asked, np.ones((1, images), int))
+    parts = {part for key in asked.keys_asked for part in key.split("/")}
+    tallies = {title: f"tally/{method}" for method, title in tables.METHODS.items() if method in parts}
+    tallies |= {"the opponent": "ablated/tally"} if "ablated" in parts else {}
+    found = [title for title, key in tallies.items() if key in run and samples.background(run[key]) >= BACKGROUND_ONLY]
+    return [f"{' and '.join(found)} predict{'s' * (len(found) == 1)} background only"] if found else []
+
+
+def strongest(names: tuple[str, ...], ablations: Samples) -> str | None:
+    """That of some ablations with the highest mean IoU, None if none of them was run."""
+    present = [name for name in names if f"{name}/tally" in ablations]
+    return max(present, key=lambda name: samples.mean_iou(ablations[f"{name}/tally"].sum(axis=0)), default=None)
+
+
+def opponent(rival: str, names: tuple[str, ...], ablations: Samples) -> list[str]:
+    """Which of several ablations it is; nothing to say where there can be only one."""
+    several = sum(f"{name}/tally" in ablations for name in names) > 1
+    return [f"the {'stronger ' if several else ''}opponent: DeconvNet {ABLATED[rival]}"] if len(names) > 1 else []
+
+
 def ledger(
     claims: list[Claim], runs: list[Samples], ablations: Samples, images: int, dataset: str, resamples: int, seed: int
 ) -> list[dict]:
-    """A row for each claim. `runs` are this run and its repetitions with other seeds; a claim that needs an ablation,
-    which has one seed, is judged by this run alone, and reads "not run" if `ablations` lacks it.
+    """A row for each claim. `runs` are this run and its repetitions with other seeds. A claim that needs an ablation
+    compares each of them with it, and reads "not run" if `ablations` lacks it: `runs` counts the trainings on the side
+    of the whole network, `seeds` those of the side that has fewer, which is 1 where an ablation stands.
     """
     rows = []
     for claim in claims:
         row = {"id": claim.id, "statement": claim.statement, "paper": claim.paper, "paper_effect": claim.published}
         row |= {"measured": claim.measured, "unit": claim.unit, "dataset": dataset}
-        judged = [runs[0] | ablations] if claim.needs else runs
-        effect, ci = math.nan, (math.nan, math.nan)
-        if not claim.needs or f"{claim.needs}/tally" in ablations:
+        effect, ci, judged, rival = math.nan, (math.nan, math.nan), runs, strongest(claim.needs, ablations)
+        if rival:
+            part = {key.replace(rival, "ablated", 1): v for key, v in ablations.items() if key.startswith(f"{rival}/")}
+            judged = [run | part for run in runs]
+        if rival or not claim.needs:
             effect, ci = bootstrap(claim.effect, judged, images, resamples, seed)
         if math.isfinite(effect):
-            rows.append(row | {"effect": effect, "ci": list(ci), "seeds": len(judged), "verdict": verdict(*ci)})
+            told = opponent(rival, claim.needs, ablations) + dead(claim.effect, judged[0], images)
+            counted = {"runs": len(judged), "seeds": 1 if rival else len(judged)}
+            row |= {"effect": effect, "ci": list(ci), "verdict": verdict(*ci)} | counted
+            rows.append(row | {"measured": "; ".join([claim.measured, *told])})
         else:  # no ablation of this experiment, or a val without truth
-            rows.append(row | {"effect": None, "ci": [None, None], "seeds": 0, "verdict": "not run"})
+            rows.append(row | {"effect": None, "ci": [None, None], "runs": 0, "seeds": 0, "verdict": "not run"})
     return rows
 
 
@@ -202,47 +249,3 @@ def gather(settings: Params) -> tuple[list[Samples], Samples]:
         number, name = key.split("/", 1)
         repeated.setdefault(number, {})[name] = value
     return [own, *(repeated[number] for number in sorted(repeated))], belonging(REPORTS / "ablations", experiment)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Values with their intervals, (value, (low, high)), by the same bootstrap as the ledger's."""
-
-    runs: list[Samples]
-    images: int
-    resamples: int
-    seed: int
-
-    def of(self, measure: Callable) -> tuple[float, tuple[float, float]]:
-        return bootstrap(measure, self.runs, self.images, self.resamples, self.seed)
-
-    def iou(self, key: str) -> tuple[float, tuple[float, float]]:
-        return self.of(iou(key))
-
-    def objects(self, what: str, method: str, low: float, high: float) -> tuple[float, tuple[float, float]]:
-        return self.of(of_sizes(what, method, low, high))
-
-
-def counts_by_size(run: Samples, edges: list[float]) -> list[int]:
-    """How many objects there are in each bin of size."""
-    return np.bincount(np.searchsorted(edges, run["objects/size"], side="right"), minlength=len(edges) + 1).tolist()
-
-
-def energy_curves(measured: Measured, run: Samples) -> tuple[dict[str, list], float]:
-    """{decoder: (value, interval) of each layer}, and chance, in %; the bilinear decoder if it was run."""
-    layers = range(1, run["deconvnet/energy"].shape[1])
-    curves = {"unpooling (DeconvNet)": [measured.of(energy("deconvnet", layer)) for layer in layers]}
-    if "bilinear/energy" in run:
-        alone = replace(measured, runs=[run])
-        curves["bilinear upsampling"] = [alone.of(energy("bilinear", layer)) for layer in layers]
-    return curves, measured.of(energy("deconvnet", 0))[0]
-
-
-def beyond(measured: Measured, ablations: Samples) -> dict[str, tuple[float, tuple[float, float]]]:
-    """Mean IoU of what the paper leaves open: the rule of aggregation and that of the ensemble; and the ablations'."""
-    keys = {f"DeconvNet, {rule} of the windows' scores": f"windows/rule/{rule}" for rule in ("maximum", "mean", "sum")}
-    keys |= {"EDeconvNet, rule of params.yaml": "tally/edeconvnet", "EDeconvNet, product": "tally/edeconvnet_product"}
-    found = {title: measured.iou(key) for title, key in keys.items() if key in measured.runs[0]}
-    parts = {"one_stage": "in one stage", "no_batch_norm": "without batch norm", "bilinear": "with bilinear upsampling"}
-    alone, trained = replace(measured, runs=[ablations]), [name for name in parts if f"{name}/tally" in ablations]
-    return found | {f"DeconvNet {parts[name]}, one seed": alone.iou(f"{name}/tally") for name in trained}

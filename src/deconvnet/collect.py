@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from deconvnet import params, provenance, samples, tolerance
+from deconvnet import claims, params, provenance, samples, tolerance
 from deconvnet.errors import UserError
 from deconvnet.paths import ABLATIONS, REPORTS, ROOT
 
@@ -27,12 +27,15 @@ def records(folder: Path) -> dict[str, dict]:
 
 
 def ablations() -> None:
-    folder = ABLATIONS
+    """What was trained here; a variant that was not stays as it is in reports/, if that is of the same experiment."""
+    folder, collected = ABLATIONS, REPORTS / "ablations.json"
     found = records(folder)
-    together = {key: value for name in found for key, value in samples.read(folder / f"{name}.npz").items()}
-    samples.write(REPORTS / "ablations.npz", together)
     experiment = next(iter(found.values()))["experiment"]
-    provenance.write_json(REPORTS / "ablations.json", {"experiment": experiment, "variants": found})
+    together = claims.belonging(REPORTS / "ablations", experiment)
+    variants = json.loads(collected.read_text())["variants"] if together else {}
+    together |= {key: value for name in found for key, value in samples.read(folder / f"{name}.npz").items()}
+    samples.write(REPORTS / "ablations.npz", together)
+    provenance.write_json(collected, {"experiment": experiment, "variants": variants | found})
 
 
 def seed(number: str) -> None:

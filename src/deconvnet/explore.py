@@ -77,8 +77,11 @@ class Explorer:
         return figure
 
     def layer(self, name: str, window: int = 0, channels: int = 7) -> Figure:
-        """The channels of a decoder layer with the most energy, for one of the windows (0 is the best proposal)."""
-        box = self.windows[min(window, len(self.windows) - 1)]
+        """The channels of a decoder layer with the most energy, for one of the windows: 0 is the best proposal; where
+        there are fewer, the last one.
+        """
+        window = min(window, len(self.windows) - 1)
+        box = self.windows[window]
         net = self.predictor.deconvnet
         picture = cutting.cut_windows(self.image, box[None], net.size)[0].permute(1, 2, 0).byte().numpy()
         maps = activations.forward(net, picture[None])[name][0]
@@ -94,8 +97,10 @@ class Explorer:
         return figure
 
 
-def kernel_of(base: Kernel, gaussian: float, bilateral: float) -> Kernel | None:
-    """The CRF with other strengths; none if both are 0."""
+def kernel_of(base: Kernel, gaussian: float | None, bilateral: float | None) -> Kernel | None:
+    """The CRF with other strengths, None keeping what it has; no CRF if both are 0."""
+    gaussian = base.gaussian_weight if gaussian is None else gaussian
+    bilateral = base.bilateral_weight if bilateral is None else bilateral
     if gaussian == bilateral == 0:
         return None
     return base.model_copy(update={"gaussian_weight": gaussian, "bilateral_weight": bilateral})

@@ -1,17 +1,20 @@
 """The pictures of the notebooks and of reports/figures, drawn the same byte for byte each time."""
 
 from pathlib import Path
+from textwrap import fill
 
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from deconvnet.voc import CLASSES, VOID, colorize
 
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito: told apart by colour-blind eyes
+HEAT = "viridis"
 
 
 def save(figure: Figure, path: Path, caption: str = "") -> None:
@@ -23,7 +26,8 @@ def save(figure: Figure, path: Path, caption: str = "") -> None:
         figure.set_layout_engine("none")  # the layout stands; the canvas grows by the caption, and legends must stay
         for legend in figure.legends:
             legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
-        figure.text(0.5, lowest / figure.get_figheight(), caption, fontsize=6, color="0.35", ha="center", va="top")
+        lines = fill(caption, max(int(16 * figure.get_figwidth()), 40))  # characters of 8 pt to an inch
+        figure.text(0.5, lowest / figure.get_figheight(), lines, fontsize=8, color="0.2", ha="center", va="top")
     metadata = {"Software": None, "Description": caption or None}
     figure.savefig(path, dpi=110, metadata=metadata, bbox_inches="tight", pad_inches=0.08)
 
@@ -58,6 +62,14 @@ def add_legend(figure: Figure, labels: list[np.ndarray]) -> None:
         return
     patches = [Patch(color=colorize(np.array([[c]], np.uint8))[0, 0] / 255, label=CLASSES[c]) for c in shown]
     figure.legend(handles=patches, loc="outside lower center", ncols=8, fontsize=7, frameon=False)
+
+
+def add_colour_bar(figure: Figure, columns: int, label: str) -> None:
+    """Beside a grid whose last `columns` columns are `heat` pictures: which colour is which value from 0 to 1."""
+    if figure.axes:
+        shape = figure.axes[0].get_gridspec()
+        axes = np.array(figure.axes).reshape(shape.nrows, shape.ncols)[:, -columns:]
+        figure.colorbar(ScalarMappable(cmap=HEAT), ax=axes.ravel().tolist(), label=label, aspect=30)
 
 
 def curve(rows: pd.DataFrame, title: str) -> Figure:
@@ -101,7 +113,7 @@ def grey_marks(marks: np.ndarray) -> np.ndarray:
 
 def heat(probability: np.ndarray) -> np.ndarray:
     """(H, W) in 0–1 in the colours of viridis, uint8 (H, W, 3)."""
-    return plt.get_cmap("viridis")(probability, bytes=True)[..., :3]
+    return plt.get_cmap(HEAT)(probability, bytes=True)[..., :3]
 
 
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """The pictures of the claims: effects, and the curves behind them, each with its 95 % interval."""
 
-from collections.abc import Callable
-from itertools import pairwise
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from deconvnet.curves import CHANCE, Curves, Point
 from deconvnet.figures import LINES
 
 VERDICTS = {"replicated": (LINES[2], "o"), "not replicated": (LINES[1], "s"), "inconclusive": ("0.45", "D")}
@@ -27,7 +27,7 @@ def effects(ledger: list[dict]) -> Figure:
         if row["paper_effect"] is not None:
             axis.plot(row["paper_effect"], y, "*", mfc="none", mec="black", ms=10)
     axis.axvline(0, color="black", lw=0.8)
-    names = [f"{row['id']}  {row['measured']}" for row in reversed(ledger)]
+    names = [fill(f"{row['id']}  {row['measured']}", 76) for row in reversed(ledger)]
     axis.set_yticks(range(len(ledger)), names, fontsize=8)
     axis.set_xlabel("effect in points (the claim says above 0)")
     axis.grid(axis="x", alpha=0.3)
@@ -37,56 +37,52 @@ def effects(ledger: list[dict]) -> Figure:
     return figure
 
 
-def band(axis: plt.Axes, x: list, points: list[tuple[float, tuple[float, float]]], label: str, number: int) -> None:
-    """A line through (value, interval) pairs with its interval as a band."""
+def band(axis: plt.Axes, x: list, points: dict[str, Point], label: str, number: int) -> None:
+    """A line through points with their intervals as a band."""
     colour, mark = LINES[number], "osd^v"[number]
-    low, high = np.array([interval for _, interval in points]).T
-    axis.plot(x, [value for value, _ in points], color=colour, marker=mark, ms=4, label=label)
+    low, high = np.array([interval for _, interval in points.values()]).T
+    axis.plot(x, [value for value, _ in points.values()], color=colour, marker=mark, ms=4, label=label)
     axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
-def windows(measure: Callable, best: list[int], largest: list[int]) -> Figure:
-    """Mean IoU against the number of windows; `measure` gives (value, interval) of a tally's key."""
+def windows(curves: Curves) -> Figure:
+    """Mean IoU against the number of windows."""
     figure, axis = plt.subplots(figsize=(6, 3.4), layout="constrained")
-    band(axis, best, [measure(f"windows/best/{n}") for n in best], "best first (objectness)", 0)
-    band(axis, largest, [measure(f"windows/largest/{n}") for n in largest], "largest first (figure 6)", 1)
+    for number, (title, points) in enumerate(curves.items()):
+        band(axis, [int(n) for n in points], points, title, number)
+    counts = sorted({int(n) for points in curves.values() for n in points})
     axis.set(xscale="log", xlabel="windows", ylabel="mean IoU, %")
-    axis.set_xticks(best, best)
+    axis.set_xticks(counts, counts)
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False)
     return figure
 
 
-def sizes(measure: Callable, edges: list[float], counts: list[int], methods: dict[str, str]) -> Figure:
-    """Pixel recall and IoU of objects by size; `measure` gives (value, interval) of (what, method, low, high)."""
-    bounds = [0, *edges, np.inf]
-    labels = [f"< {edges[0]:g}", *(f"{a:g}–{b:g}" for a, b in pairwise(edges)), f"≥ {edges[-1]:g}"]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True, layout="constrained")
-    for axis, what in zip(axes, ("recall", "iou"), strict=True):
-        for number, (method, title) in enumerate(methods.items()):
-            points = [measure(what, method, a, b) for a, b in pairwise(bounds)]
-            band(axis, range(len(points)), points, title, number)
-        names = [f"{name}\nn = {n}" for name, n in zip(labels, counts, strict=True)]
-        axis.set_xticks(range(len(labels)), names, fontsize=7)
+def sizes(panels: dict[str, Curves]) -> Figure:
+    """Objects by size: a panel for each measure, under its title."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.4), sharey=True, layout="constrained")
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+        for number, (line, points) in enumerate(curves.items()):
+            band(axis, range(len(points)), points, line, number)
+        names = [name.replace(", ", "\n") for name in points]
+        axis.set_xticks(range(len(names)), names, fontsize=7)
         axis.set(xlabel="side of the object's box / side of the image", ylim=(0, None))
-        axis.set_title({"recall": "pixel recall, %", "iou": "IoU of single objects, %"}[what], fontsize=9)
+        axis.set_title(title, fontsize=9)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8, frameon=False)
     return figure
 
 
-def layers(curves: dict[str, list[tuple[float, tuple[float, float]]]], chance: float) -> Figure:
-    """The share of each layer's energy on the target, a line for each decoder; layers are the decoder's, from its
-    coarsest unpooling to its last deconvolution.
-    """
-    blocks = len(next(iter(curves.values()))) // 2
-    names = [f"{what}{k}" for k in range(blocks, 0, -1) for what in ("unpool", "deconv")]
+def layers(curves: Curves) -> Figure:
+    """The share of each layer's energy on the target, a line for each decoder, and chance."""
     figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    chance = curves[CHANCE]
     for number, (title, points) in enumerate(curves.items()):
-        band(axis, range(len(names)), points, title, number)
-    axis.axhline(chance, color="0.4", ls="--", lw=1, label="chance: the target's share of the area")
-    axis.set_xticks(range(len(names)), names, rotation=30)
+        if title != CHANCE:
+            band(axis, range(len(points)), points, title, number)
+    axis.plot([value for value, _ in chance.values()], color="0.4", ls="--", lw=1, label=CHANCE)
+    axis.set_xticks(range(len(chance)), chance, rotation=30)
     axis.set(ylabel="energy on the target, %", ylim=(0, None))
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False)

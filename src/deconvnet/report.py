@@ -11,7 +11,8 @@ import re
 import shutil
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import count, pairwise
 from pathlib import Path
 
 import jinja2
@@ -24,64 +25,15 @@ from pygments.formatters import HtmlFormatter
 from tqdm import tqdm
 
 from deconvnet import maps, params, samples, tables, voc
+from deconvnet.captions import FIGURE_LIST, NOTEBOOKS
 from deconvnet.errors import plainly
 from deconvnet.paths import FIGURES, REPORTS, SAMPLES, STEPS, TABLES, VOC
 
 SITE = REPORTS / "site"
 SECTIONS = [("results", "Results"), ("claims", "Claims"), ("browser", "Images"), ("tables", "Tables"),
             ("figures", "Figures"), ("notebooks", "Notebooks"), ("provenance", "Provenance")]  # fmt: skip
+MORE = {"beyond": "claims", "curves": "claims", "table2": "figures"}  # tables beside table 1, and their notebooks
 VERDICTS = ("replicated", "not replicated", "inconclusive", "not run")
-NOTEBOOKS = {  # executed copy → its source
-    "data": "data", "boundaries": "boundaries", "proposals": "proposals", "backbone": "backbone",
-    "train_stage1": "train", "train_stage2": "train", "train_fcn": "train_fcn", "infer_deconvnet": "infer",
-    "infer_fcn8s": "infer", "ensemble": "ensemble", "crf": "crf", "evaluate": "evaluate", "windows": "windows",
-    "decoder": "decoder", "claims": "claims", "figures": "figures",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of reports/figures: what it is called, what it shows, and the notebook that drew it."""
-
-    file: str
-    title: str
-    text: str
-    notebook: str
-    section: str = "figures"
-
-    @property
-    def alt(self) -> str:
-        return f"{self.title}: {self.text.split('. ')[0].rstrip('.')}"
-
-
-FIGURE_LIST = [
-    Figure("claims", "Effects and intervals", "Each claim's effect with its 95 % interval; where the paper gives one, "
-           "its effect as a star.", "claims", "claims"),
-    Figure("windows", "C4, more proposals", "Mean IoU of DeconvNet against the number of windows, best first and "
-           "largest first, with 95 % intervals.", "claims", "claims"),
-    Figure("sizes", "C5, objects by size", "Pixel recall and IoU of single objects by size, with 95 % intervals.",
-           "claims", "claims"),
-    Figure("layers", "C8, energy on the target", "The share of each decoder layer's energy that lies on the object in "
-           "the centre of its window, against the object's share of the area.", "claims", "claims"),
-    Figure("calibration", "Calibration", "How often the label is right against its probability. The CRF takes the "
-           "scores at their word.", "claims", "claims"),
-    Figure("figure1", "Figure 1, the limits of FCN", "(a) Large objects that FCN-8s names by halves; (b) images with "
-           "the most small objects of which it finds no pixel. Picked by these rules.", "figures"),
-    Figure("figure2", "Figure 2, the architecture", "Drawn from the network object: each slab is as high as its map "
-           "and as wide as its channels.", "figures"),
-    Figure("figure3", "Figure 3, unpooling and deconvolution", "Pooling keeps switches, unpooling uses them; the "
-           "numbers are torch's.", "figures"),
-    Figure("figure4", "Figure 4, inside the decoder", "Activations for one bicycle, the largest of val, from the "
-           "coarsest deconvolution to the last; the map of each layer with the most energy on the object.", "decoder"),
-    Figure("figure5", "Figure 5, class probabilities", "The probability of dog and of bicycle by both networks, where "
-           "val has the largest of each; dark is 0, yellow 1.", "figures"),
-    Figure("figure6", "Figure 6, instance-wise prediction", "The result as windows are added from the largest to the "
-           "smallest, in the images of val with the most objects.", "windows"),
-    Figure("figure7", "Figure 7, results", "Images of val by the mean IoU of single images: (a) DeconvNet furthest "
-           "above FCN-8s, (b) furthest below, (c) the ensemble furthest above both.", "figures"),
-    Figure("overlays", "Overlays", "The first images of val, with the labels half over them.", "figures"),
-    Figure("per_class", "IoU of each class", "The five methods, class by class.", "evaluate"),
-]  # fmt: skip
 
 
 def cell(value, text: str | None = None, best: bool = False) -> dict:
@@ -110,18 +62,23 @@ def ledger_table(ledger: list[dict]) -> dict:
         found = "–" if effect is None else f"{effect:+.1f}"
         within = "–" if effect is None else f"[{low:+.1f}, {high:+.1f}]"
         paper = row["paper"] if row["paper_effect"] is None else f"{row['paper']} ({row['paper_effect']:+.1f})"
-        cells = [cell(row["id"]), cell(row["statement"]), cell(paper), cell(f"{row['measured']}, {row['unit']}")]
-        cells += [cell(effect, found), cell(low, within), cell(row["seeds"]), cell(row["verdict"])]
+        cells = [cell(row["id"]), cell(row["verdict"]), cell(effect, found), cell(low, within)]
+        cells += [cell(row["statement"]), cell(paper), cell(f"{row['measured']} ({row['unit']})")]
+        cells.append(cell(row["seeds"], tables.against(row)))
         rows.append({"mark": row["verdict"].replace(" ", "-"), "cells": cells})
-    head = ["claim", "the paper says", "its evidence", "measured here", "effect", "95 % interval", "seeds", "verdict"]
+    head = ["claim", "verdict", "effect", "95 % interval", "the paper says", "its evidence", "measured here", "seeds"]
     return {"head": head, "rows": rows}
 
 
-def markdown_table(path: Path) -> pd.DataFrame:
-    """The first table of a Markdown page."""
-    lines = next(part for part in path.read_text().split("\n\n") if part.startswith("|")).strip().split("\n")
-    head, _, *rows = ([text.strip() for text in line.strip("|").split("|")] for line in lines)
-    return pd.DataFrame(rows, columns=head).set_index(head[0])
+def markdown_tables(path: Path) -> list[tuple[str, pd.DataFrame]]:
+    """Each table of a Markdown page, and the paragraph before it."""
+    parts, found = path.read_text().split("\n\n"), []
+    for before, part in pairwise(parts):
+        if part.startswith("|"):
+            lines = part.strip().split("\n")
+            head, _, *rows = ([text.strip() for text in line.strip("|").split("|")] for line in lines)
+            found.append((before, pd.DataFrame(rows, columns=head).set_index(head[0])))
+    return found
 
 
 def verdict(ledger: list[dict]) -> str:
@@ -162,11 +119,14 @@ def templates() -> jinja2.Environment:
 
 
 def scrolling(body: str) -> str:
-    """Each table in a box of its own that scrolls, by the keyboard too: it may be wider than the screen."""
+    """Each table and picture in a box of its own that scrolls, by the keyboard too: it may be wider than the screen."""
     body = re.sub(r"<th([^>]*)>(?:&nbsp;|\s)*</th>", r"<td\1></td>", body)  # pandas' empty corners head nothing
     first, *tables = body.split("<table")
-    box = '<div class="scroll" tabindex="0" role="region" aria-label="table {}"><table'
-    return first + "".join(box.format(i + 1) + t.replace("</table>", "</table></div>") for i, t in enumerate(tables))
+    box = '<div class="scroll" tabindex="0" role="region" aria-label="{} {}">'
+    tables = [t.replace("</table>", "</table></div>") for t in tables]
+    body = first + "".join(f"{box.format('table', i)}<table{t}" for i, t in enumerate(tables, start=1))
+    number = count(1)
+    return re.sub(r"<img[^>]*>", lambda img: f"{box.format('picture', next(number))}{img[0]}</div>", body)
 
 
 def notebook_pages(page: jinja2.Template, shared: dict) -> list[tuple[str, str]]:
@@ -218,7 +178,9 @@ def build() -> None:
 
     published, best = tables.marked(pd.read_csv(TABLES / "table1.csv", index_col="method"))
     told = Counter(row["verdict"] for row in ledger)
-    result = markdown_table(TABLES / "table1.md")
+    ((_, result), _) = markdown_tables(TABLES / "table1.md")
+    more = [(text, sortable(table), notebook)
+            for page, notebook in MORE.items() for text, table in markdown_tables(TABLES / f"{page}.md")]  # fmt: skip
     legend = [(name, f"rgb{tuple(map(int, voc.palette()[k]))}") for k, name in enumerate(voc.CLASSES)]
     index = environment.get_template("index.html.j2").render(
         shared,
@@ -230,8 +192,7 @@ def build() -> None:
         ledger=ledger_table(ledger),
         resamples=f"{settings.report.resamples:,}",
         table1=sortable(published, ["ours" if s == "this run" else "" for s in published.pop("source")], best),
-        table2=sortable(markdown_table(TABLES / "table2.md")),
-        beyond=sortable(markdown_table(TABLES / "beyond.md")),
+        more=more,
         figures=listed,
         steps=settings.report.windows,
         legend=legend,

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from deconvnet import maps, parallel, voc
+from deconvnet import boxes, maps, parallel, voc
 from deconvnet.metrics import PER_CORE, confusion
 from deconvnet.paths import VOC
 from deconvnet.voc import CLASSES, VOID
@@ -38,6 +38,12 @@ def mean_iou(summed: np.ndarray) -> np.ndarray:
     counted = np.isfinite(iou)
     total = np.where(counted, iou, 0).sum(axis=-1)
     return np.divide(total, counted.sum(axis=-1), out=np.full(total.shape, np.nan), where=counted.any(axis=-1))
+
+
+def background(tally: np.ndarray) -> float:
+    """The share, in %, of the pixels of a tally of images that are predicted as background; NaN without pixels."""
+    predicted = tally[:, 2].sum(axis=0, dtype=float)
+    return 100 * float(predicted[0] / predicted.sum()) if predicted.any() else float("nan")
 
 
 def write(path: Path, samples: Samples) -> None:
@@ -75,10 +81,8 @@ def object_iou(labels: np.ndarray, instances: np.ndarray, predicted: np.ndarray,
 
 def of_objects(names: list[str], objects: pd.DataFrame, methods: tuple[str, ...]) -> Samples:
     """Of each object that is not void only: image (its index), size (side of its box to that of the image), label;
-    recall and IoU by each method, and the label that most of its pixels get.
+    recall and IoU by each method, the share of its pixels that get another object's class, and the label of most.
     """
-    from deconvnet import boxes  # late: other processes, which begin with this module, would wait for torch
-
     index = {name: i for i, name in enumerate(names)}
     windows = boxes.extend(objects[["x1", "y1", "x2", "y2"]].to_numpy(), 1.2, square=False)
 
@@ -96,6 +100,7 @@ def of_objects(names: list[str], objects: pd.DataFrame, methods: tuple[str, ...]
             for method, predicted in predictions.items():
                 row[f"recall/{method}"] = (predicted[mine] == o.label).mean()
                 row[f"iou/{method}"] = object_iou(labels, instances, predicted, o, window)
+                row[f"other/{method}"] = ((predicted[mine] != o.label) & (predicted[mine] != 0)).mean()
                 row[f"named/{method}"] = np.bincount(predicted[mine], minlength=len(CLASSES)).argmax()
             rows.append(row)
         return rows
@@ -103,7 +108,8 @@ def of_objects(names: list[str], objects: pd.DataFrame, methods: tuple[str, ...]
     groups = objects.groupby("image")
     items = [(name, index[name], group, windows[groups.indices[name]]) for name, group in groups]
     rows = [row for found in parallel.over(one, items, "objects", least=PER_CORE) for row in found]
-    columns = ["image", "size", "label", *(f"{what}/{m}" for what in ("recall", "iou", "named") for m in methods)]
+    measures = ("recall", "iou", "other", "named")
+    columns = ["image", "size", "label", *(f"{what}/{m}" for what in measures for m in methods)]
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[3:], float))
     table = table.astype({"image": int, "size": float, "label": int})
     return {f"objects/{key}": value.to_numpy() for key, value in table.items()}

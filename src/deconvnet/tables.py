@@ -102,12 +102,22 @@ def write(table1: pd.DataFrame, results: pd.DataFrame, caption: str, folder: Pat
         f"two are on different data and not comparable with each other.\n\n{markdown(results)}\n\n"
         f"## Table 1\n\nIoU of each class, in %; the best of the published and of ours in bold. Published: "
         f"VOC 2012 test; † recalled, ‡ partly recalled.\n\n{classes.to_markdown(disable_numparse=True)}"
-        f"\n\nHow sure the published numbers are:\n\n{sources}\n"
+        f"\n\nHow sure the published numbers are:\n\n{sources}\n\n{made_by('evaluate')}\n"
     )
 
 
 def with_interval(value: float, interval: tuple[float, float]) -> str:
     return f"{value:.1f} [{interval[0]:.1f}, {interval[1]:.1f}]"
+
+
+def made_by(notebook: str) -> str:
+    """For the pages of reports/tables."""
+    return f"Made by [notebooks/{notebook}.ipynb](../../notebooks/{notebook}.ipynb)."
+
+
+def against(row: dict) -> str:
+    """How many trainings a claim rests on; 4 against 1 where the ablated network was trained once."""
+    return str(row["seeds"]) if row["runs"] == row["seeds"] else f"{row['runs']} against {row['seeds']}"
 
 
 def claims_page(ledger: list[dict], caption: str, resamples: int) -> str:
@@ -117,26 +127,61 @@ def claims_page(ledger: list[dict], caption: str, resamples: int) -> str:
         found = "–" if row["effect"] is None else f"{row['effect']:+.1f} [{row['ci'][0]:+.1f}, {row['ci'][1]:+.1f}]"
         paper = row["paper"] if row["paper_effect"] is None else f"{row['paper']} ({row['paper_effect']:+.1f})"
         measured = f"{row['measured']} ({row['unit']})"
-        rows.append([row["id"], row["statement"], paper, measured, found, row["seeds"], f"**{row['verdict']}**"])
+        rows.append([row["id"], row["statement"], paper, measured, found, against(row), f"**{row['verdict']}**"])
     head = ["claim", "the paper says", "its evidence", "measured here", "effect [95 %]", "seeds", "verdict"]
     table = pd.DataFrame(rows, columns=head).to_markdown(index=False, disable_numparse=True)
     return (
-        f"# The paper's claims\n\n{caption}\n\n"
+        f"# The paper's claims\n\n{caption}. {made_by('claims')}\n\n"
         "Every effect is written so that the claim says *above 0*. The verdict follows from the interval alone: "
         "**replicated** if all of it is above 0, **not replicated** if all of it is below, **inconclusive** if it "
         f"crosses 0. Intervals: bootstrap over val's images, {resamples:,} resamples, paired; with more than one seed, "
-        "over seeds and images. The paper's numbers are on VOC 2012 test.\n\n" + table + "\n"
+        "over seeds and images. *Against 1*: the ablated network was trained with one seed only, and how far another "
+        "would move it no interval shows. The paper's numbers are on VOC 2012 test.\n\n" + table + "\n"
     )
 
 
-def beyond_page(values: dict[str, tuple], errors: dict[str, float], caption: str) -> str:
-    """reports/tables/beyond.md: what the paper leaves open."""
-    rows = pd.Series({title: with_interval(*found) for title, found in values.items()}, name="mean IoU, % [95 %]")
-    shown = {title: f"{100 * error:.1f}" for title, error in errors.items()}
-    calibrated = pd.Series(shown, name="calibration error, %")
-    table, other = (s.rename_axis("method").to_frame().to_markdown(disable_numparse=True) for s in (rows, calibrated))
-    alike = "The sum and the mean of a pixel's windows rank its classes alike: their label maps are the same."
-    return f"# Beyond the paper\n\n{caption}\n\n{table}\n\n{alike}\n\n{other}\n"
+def curves_page(titled: dict[str, tuple[str, dict]], caption: str) -> str:
+    """reports/tables/curves.md of {title: (x axis, curves.Curves)}: a table for each, a column for each line."""
+    parts = [f"# The curves, point by point\n\n{caption}. {made_by('claims')}"]
+    for title, (axis, lines) in titled.items():
+        table = pd.DataFrame({n: pd.Series({x: with_interval(*p) for x, p in ps.items()}) for n, ps in lines.items()})
+        order = list(dict.fromkeys(x for points in lines.values() for x in points))
+        shown = table.reindex(order).fillna("–").rename_axis(axis)
+        parts += [f"{title}, with 95 % intervals.", shown.to_markdown(disable_numparse=True)]
+    return "\n\n".join(parts) + "\n"
+
+
+def beyond_page(rows: list[dict], errors: dict[str, float], caption: str) -> str:
+    """reports/tables/beyond.md: what the paper leaves open, from curves.beyond."""
+    table = pd.DataFrame({
+        "method": [row["method"] for row in rows],
+        "mean IoU, % [95 %]": [with_interval(*row["iou"]) if row["iou"] else "–" for row in rows],
+        "background, % of pixels": [f"{row['background']:.1f}" for row in rows],
+        "seeds": [row["seeds"] or "–" for row in rows],
+    })  # fmt: skip
+    calibrated = pd.Series({m: f"{100 * e:.1f}" for m, e in errors.items()}, name="calibration error, %")
+    return "\n\n".join((
+        f"# Beyond the paper\n\n{caption}. {made_by('claims')}",
+        "Rules of aggregation and of the ensemble, and DeconvNet without one of its parts. The sum and the mean of a "
+        "pixel's windows rank its classes alike: their label maps are the same. "
+        + collapse({row["method"]: row["background"] for row in rows}),
+        table.to_markdown(index=False, disable_numparse=True),
+        "Calibration: the mean distance of probability and accuracy.",
+        calibrated.rename_axis("method").to_frame().to_markdown(disable_numparse=True),
+    )) + "\n"  # fmt: skip
+
+
+def collapse(background: dict[str, float]) -> str:
+    """What becomes of the mean of the windows, by the shares of background in %."""
+    most, mean = (background[f"DeconvNet, {rule} of the windows' scores"] for rule in ("maximum", "mean"))
+    told = f"With the mean {mean:.1f} % of the pixels become background, with the maximum {most:.1f} %"
+    told += f"; {background['truth']:.1f} % are. "
+    if not mean > most:
+        return told + "So the mean does not collapse to background here."
+    return told + (
+        "The mean counts every window over a pixel, also the many that do not recognise the object and say background; "
+        "the maximum takes the one that is surest of it."
+    )
 
 
 def table2_page(layers: pd.DataFrame) -> str:
@@ -147,7 +192,10 @@ def table2_page(layers: pd.DataFrame) -> str:
     columns = ["layer", "type", "kernel / stride / pad", "output", "parameters"]
     table = shown[columns].to_markdown(index=False, disable_numparse=True)
     total = f"{layers['parameters'].sum():,}"
-    return f"# Table 2: the network\n\nFrom `DeconvNet()`; {total} parameters, batch norm's included.\n\n{table}\n"
+    return (
+        f"# Table 2: the network\n\n{made_by('figures')}\n\nTable 2: the network, layer by layer, from DeconvNet(); "
+        f"{total} parameters, batch norm's included.\n\n{table}\n"
+    )
 
 
 def write_confusion(counted: dict, methods: dict[str, str], folder: Path) -> None:

@@ -66,16 +66,29 @@ function browse({ images, methods, steps }) {
       tile(`DeconvNet with ${steps[step]} proposals`, image.steps[step], `${files}_steps.png`, step, steps.length, image.ratio),
     );
   }
-  const move = (by) => {
-    select.value = String((Number(select.value) + by + shown.length) % shown.length);
+  // The address names the image that a reader chose, so that it can be pointed at: index.html#image=val_00001.
+  const choose = (index) => {
+    select.value = String(index);
     show();
+    history.replaceState(null, "", `#image=${encodeURIComponent(shown[index].name)}`);
+  };
+  const move = (by) => choose((Number(select.value) + by + shown.length) % shown.length);
+  const follow = () => {
+    const [, name] = location.hash.match(/^#image=(.+)$/) || [];
+    const index = name ? shown.findIndex((image) => image.name === decodeURIComponent(name)) : -1;
+    if (index < 0) return;
+    select.value = String(index);
+    show();
+    document.getElementById("browser").scrollIntoView();
   };
   document.getElementById("previous").addEventListener("click", () => move(-1));
   document.getElementById("next").addEventListener("click", () => move(1));
-  select.addEventListener("change", show);
+  select.addEventListener("change", () => choose(Number(select.value)));
+  window.addEventListener("hashchange", follow);
   order.addEventListener("change", list);
   slider.addEventListener("input", show);
   if (images.length) list();
+  follow();
 }
 
 function provenance(facts) {

@@ -1,0 +1,83 @@
+"""Writes docs/dvc.md: every command in docs/dvc.md.j2 is run here, and the page shows what it prints.
+
+    .venv/bin/pip install vl-convert-python==1.9.0.post1      # draws DVC's plots without a network
+    .venv/bin/python docs/make_dvc_page.py                    # after a default run that is committed
+
+Runs the two experiments that the page is about, unless they are there (minutes; stage 2 and FCN-8s train again), and
+puts the committed results back.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jinja2
+import vl_convert
+
+from deconvnet import params, provenance
+from deconvnet.paths import ROOT
+
+PROGRAMS = Path(sys.executable).parent
+IMAGES = ROOT / "docs" / "images"
+
+
+def call(command: str) -> str:
+    """What a command prints; the page shows it as it stands, so it is run by the shell."""
+    done = subprocess.run(f'PATH="{PROGRAMS}:$PATH" {command}', shell=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"\n{command} failed.\n")
+    return "\n".join(line.rstrip() for line in done.stdout.split("\n")).strip()
+
+
+def experiment(name: str, change: str) -> str:
+    """The command that runs it, which is done now unless it was."""
+    command = f"dvc exp run -n {name} -S {change}"
+    if name not in call("dvc exp list --name-only").split():
+        call(f"{command} >&2")
+        call("git checkout -q -- . && dvc checkout -q")
+    return command
+
+
+def output(command: str) -> str:
+    return f"```\n{command}\n```\n\n{call(command)}"
+
+
+def plot(target: str, revisions: str, file: str) -> str:
+    """A plot of `dvc plots diff` as a picture."""
+    spec = json.loads(call(f'dvc plots diff {revisions} --targets "{target}" --show-vega'))
+    (IMAGES / file).write_bytes(vl_convert.vegalite_to_png(spec, scale=1.5))
+    return f"![{target}]({IMAGES.name}/{file})"
+
+
+def pictures(target: str, revisions: str, file: str) -> str:
+    """The pictures that `dvc plots diff` sets side by side."""
+    shown = []
+    with tempfile.TemporaryDirectory() as folder:
+        call(f"dvc plots diff {revisions} --targets {target} -o {folder}")
+        for revision in revisions.split():
+            (found,) = Path(folder).rglob(f"*{revision}*.png")
+            shutil.copy2(found, IMAGES / f"{file}_{revision}.png")
+            shown.append(f"{revision}:\n\n![{target} of {revision}]({IMAGES.name}/{file}_{revision}.png)")
+    return "\n\n".join(shown)
+
+
+def main() -> None:
+    if call("git status --porcelain"):
+        sys.exit("\nCommit first: an experiment needs a clean work tree.\n")
+    page = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string((ROOT / "docs" / "dvc.md.j2").read_text())
+    settings = params.load()
+    caption = (ROOT / "reports" / "tables" / "table1.md").read_text().split("\n\n")[1].split(" Edge Boxes")[0]
+    text = page.render(
+        caption=caption, half=settings.stage2.updates // 2, steps=settings.crf.steps // 2, experiment=experiment,
+        output=output, plot=plot, pictures=pictures,
+    )  # fmt: skip
+    if provenance.content_id() not in text:
+        sys.exit("\nreports/ are of another run than dvc.lock: make repro first.\n")
+    (ROOT / "docs" / "dvc.md").write_text(text.rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Every kind of picture, on small stand-ins: the same bytes when drawn again, and the panels that the paper has."""
+
+import hashlib
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from deconvnet import DeconvNet, activations, architecture, curves, ensemble, figures, gallery, plots, selection, voc
+from deconvnet.tables import METHODS
+
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+LABELS = RNG.integers(0, 21, (12, 16)).astype(np.uint8)
+POINTS = {"1": (20.0, (18.0, 23.0)), "10": (25.0, (22.0, 26.0))}
+BINS = {"< 0.2, n = 3": (20.0, (18.0, 23.0)), "≥ 0.2, n = 5": (25.0, (22.0, 26.0))}
+ENERGY = {"unpooling": POINTS, curves.CHANCE: dict.fromkeys(POINTS, (10.0, (9.0, 11.0)))}
+LEDGER = [
+    {"id": "A", "measured": "m", "effect": 2.0, "ci": [1.0, 3.0], "paper_effect": 1.0, "verdict": "replicated"},
+    {"id": "B", "measured": "m", "effect": None, "ci": [None] * 2, "paper_effect": None, "verdict": "not run"},
+]
+RELIABILITY = pd.DataFrame({"pixels": [3, 9], "confidence": [0.3, 0.8], "accuracy": [0.2, 0.9]})
+LOSS = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "rate": [1, 1, 0.1], "dev_loss": [None, 2.5, None]})
+RECALL = pd.DataFrame({"all": [0.1, 0.4], "small": [0.0, 0.2]}, index=[1, 10])
+LAYERS = pd.DataFrame({"type": ["convolution", "pooling"], "side": [16, 8], "channels": [64, 64]})
+
+
+def a_grid():
+    return gallery.labelled([[IMAGE, LABELS]], ["image", "truth"], ["one"])
+
+
+def heated():
+    figure = figures.grid([[IMAGE, figures.heat(LABELS / 20)]], ["image", "map"])
+    figures.add_colour_bar(figure, 1, "probability")
+    return figure
+
+
+DRAWN = {
+    "effects": lambda: plots.effects(LEDGER),
+    "windows": lambda: plots.windows({"best": POINTS, "largest": POINTS}),
+    "sizes": lambda: plots.sizes({"recall": {"FCN-8s": BINS}, "IoU": {"FCN-8s": BINS}}),
+    "layers": lambda: plots.layers(ENERGY),
+    "reliability": lambda: plots.reliability({"FCN-8s": RELIABILITY}, {"FCN-8s": 0.1}),
+    "grid": a_grid,
+    "no_grid": lambda: figures.grid([], ["image", "truth"]),
+    "colour_bar": heated,
+    "curve": lambda: figures.curve(LOSS, "loss"),
+    "boxes": lambda: figures.boxes_on([IMAGE], [np.array([[1, 1, 9, 9]])], ["image"]),
+    "recall": lambda: figures.recall_curves({"learned": RECALL}, "recall"),
+    "bars": lambda: figures.bars(RECALL, "recall", "recall"),
+    "overlay": lambda: figures.grid([[figures.overlay(IMAGE, LABELS)]], ["overlay"]),
+    "activations": lambda: figures.activations(IMAGE, [("map", LABELS / 20)] * 9),
+    "figure2": lambda: architecture.figure2(LAYERS),
+    "figure3": architecture.figure3,
+}
+
+
+@pytest.mark.parametrize("make", DRAWN.values(), ids=DRAWN)
+def test_a_figure_is_the_same_bytes_when_drawn_again(make, tmp_path):
+    def drawn(name: str) -> str:
+        plt.close("all")
+        figures.save(make(), tmp_path / name, "a caption")
+        return hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+
+    first = drawn("a.png")
+    plt.rcParams["figure.dpi"] = 100  # what another cell leaves behind must not matter
+    a_grid()
+    assert drawn("b.png") == first
+
+
+def test_every_kind_of_figure_is_drawn_again():
+    """A new function that draws is a new line above."""
+    drawing = {
+        name
+        for module in (plots, figures, architecture)
+        for name, thing in vars(module).items()
+        if getattr(thing, "__module__", "") == module.__name__ and thing.__annotations__.get("return") is plt.Figure
+    }
+    named = set().union(*(make.__code__.co_names for make in DRAWN.values()), {"figure3"})
+    assert "sizes" in drawing
+    assert drawing <= named
+
+
+def test_a_caption_is_legible_and_no_wider_than_its_figure(tmp_path):
+    figure = plt.figure(figsize=(4, 2))
+    figures.save(figure, tmp_path / "a.png", "words " * 40)
+    (caption,) = figure.texts
+    assert caption.get_fontsize() >= 8
+    assert float(caption.get_color()) <= 0.35  # of white
+    assert caption.get_window_extent().width <= figure.bbox.width
+
+
+# The panels of the paper's figures
+
+
+def titles(figure) -> list[str]:
+    return [axis.get_title() for axis in figure.axes if axis.get_title()]
+
+
+def sides(figure) -> list[str]:
+    return [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+
+
+def pictures(figure) -> int:
+    return sum(bool(axis.images) for axis in figure.axes)
+
+
+@pytest.fixture
+def val(monkeypatch):
+    """Four images of val with everything that is read of them."""
+    monkeypatch.setattr(selection.voc, "read_image", lambda root, name: IMAGE)
+    monkeypatch.setattr(selection.voc, "read_labels", lambda root, name: LABELS)
+    monkeypatch.setattr(selection.maps, "read_prediction", lambda method, name: LABELS)
+    monkeypatch.setattr(ensemble, "of_method", lambda method, name, rule: np.full((21, 12, 16), 1 / 21))
+    tallies = np.zeros((4, 3, 21), np.uint32)
+    tallies[:, :, 0] = 10
+    run = {f"tally/{method}": tallies.copy() for method in METHODS}
+    for image, method in enumerate(("deconvnet", "fcn8s", "edeconvnet")):
+        run[f"tally/{method}"][:, 1, 0] = 20
+        run[f"tally/{method}"][image, 1, 0] = 10
+    run |= {"objects/image": np.array([0, 1, 2, 3]), "objects/size": np.array([0.8, 0.9, 0.1, 0.1])}
+    run |= {"objects/recall/fcn8s": np.array([0.5, 0.6, 0.0, 0.0]), "objects/other/fcn8s": np.array([0.4, 0.3, 0, 0])}
+    return SimpleNamespace(run=run, names=list("abcd"))
+
+
+def test_figure1_has_the_paper_s_columns_and_both_kinds(val):
+    figure = gallery.figure1(val.run, val.names, 0.15, 0.4, 2)
+    assert titles(figure) == ["image", "truth", "FCN-8s", "DeconvNet"]
+    assert [side.replace("\n", " ") for side in sides(figure)] == [
+        "a (a) 50 % right, 40 % another", "b (a) 60 % right, 30 % another",
+        "c (b) 1 small missed", "d (b) 1 small missed",
+    ]  # fmt: skip
+    assert pictures(figure) == 16
+
+
+def test_figure4_has_the_paper_s_ten_panels():
+    torch.manual_seed(0)
+    net = DeconvNet(blocks=[(4, 1)] * 5, fc=8, size=224, std=58).eval()
+    picture, target = np.zeros((224, 224, 3), np.uint8), np.ones((224, 224), bool)
+    shown = [a for a in figures.activations(picture, activations.figure4_panels(net, picture, target)).axes if a.images]
+    sizes = ["14×14 last deconvolution"]
+    sizes += [f"{n}×{n} {what}" for n in (28, 56, 112, 224) for what in ("unpooling", "last deconvolution")]
+    assert [a.get_title() for a in shown] == [
+        f"({i}) {t}" for i, t in zip("abcdefghij", ["input", *sizes], strict=True)
+    ]
+    assert {axis.images[0].cmap.name for axis in shown[1:]} == {"jet"}
+
+
+def test_figure5_has_both_networks_and_a_colour_bar(val):
+    objects = pd.DataFrame({"label": [12, 2], "pixels": [9, 9], "image": ["a", "b"]})
+    figure = gallery.figure5(objects, ["dog", "bicycle"])
+    assert titles(figure) == ["image", "truth", "FCN-8s", "DeconvNet"]
+    assert sides(figure) == ["dog\na", "bicycle\nb", "probability of the class"]
+    assert figure.axes[-1].get_ylim() == (0, 1)
+    nothing = gallery.figure5(objects.iloc[:0], ["dog"])
+    assert [text.get_text() for text in nothing.texts] == ["No image fits the rule of this figure."]
+
+
+def test_figure6_adds_windows_from_left_to_right():
+    figure = gallery.figure6([[IMAGE, LABELS, LABELS, LABELS]] * 2, [1, 50], ["a", "b"])
+    assert titles(figure) == ["image", "1 window", "50 windows", "truth"]
+    assert sides(figure) == ["a", "b"]
+    assert pictures(figure) == 8
+
+
+def test_figure7_has_the_paper_s_columns_and_three_groups(val):
+    figure = gallery.figure7(val.run, val.names, 1)
+    assert titles(figure) == ["image", "truth", "FCN-8s", "DeconvNet", "EDeconvNet", "EDeconvNet+CRF"]
+    assert [side.replace("\n", " ") for side in sides(figure)] == [
+        "(a) DeconvNet better a", "(b) FCN-8s better b", "(c) ensemble above both c"
+    ]  # fmt: skip
+    assert pictures(figure) == 18
+    assert {text.get_text() for text in figure.legends[0].texts} <= set(voc.CLASSES)

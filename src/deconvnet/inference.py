@@ -3,13 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from deconvnet import boxes, checkpoints, cutting, machine, maps, voc
+from deconvnet import boxes, checkpoints, cutting, machine, maps, parallel, voc
 from deconvnet.files import digest, finished, stamps
 from deconvnet.folding import for_inference
 from deconvnet.params import Inference
@@ -100,24 +101,38 @@ def score_all(
 
     outputs = {path(model, name).parent for path in (maps.scores_path, maps.prediction_path) for name in names}
     checkpoints.claim(f"Scores of {model}", made_from, outputs)
-    ready, antialias = for_inference(net), settings.antialias
-
-    def read(group: list[str]) -> tuple[list[str], list[np.ndarray]]:
-        return group, [voc.read_image(VOC, name) for name in group]
-
-    def scored(images: list[np.ndarray], group: list[str]) -> list[Iterable[torch.Tensor]]:
-        """The maps of some images, each in parts of some classes."""
-        if model == "fcn8s":
-            return [[score_image(ready, image, settings.canvas)] for image in images]
-        windows = [choose_windows(proposals[n], i.shape[:2], settings) for n, i in zip(group, images, strict=True)]
-        scores = scores_of(ready, images, windows, settings.batch, antialias)
-        return [maximum(s, w, i.shape[:2], antialias) for s, w, i in zip(scores, windows, images, strict=True)]
-
     # A group is done whole or not at all: in other batches its scores could differ in their last digits.
     groups = [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
     groups = [group for group in groups if not all(finished(maps.prediction_path(model, name)) for name in group)]
-    with ThreadPoolExecutor(1) as writer, tqdm(total=len(names), desc=model, unit="image", mininterval=1) as bar:
-        bar.update(len(names) - sum(map(len, groups)))
+    found = [{name: proposals.get(name) for name in group} for group in groups]
+    if machine.cluster():
+        for _ in parallel.over(partial(score_on_cluster, model, settings), found, model, unit=f"{GROUP} images"):
+            pass
+    else:
+        bar = tqdm(
+            total=len(names), initial=len(names) - sum(map(len, groups)), desc=model, unit="image", mininterval=1
+        )
+        score_groups(model, for_inference(net), found, settings, bar)
+        bar.close()
+
+
+def score_groups(
+    model: str, net: nn.Module, groups: Iterable[dict[str, np.ndarray]], settings: Inference, bar: tqdm | None = None
+) -> None:
+    """Scores images group by group, each group {name: proposals}, and writes both maps of each image."""
+
+    def read(group: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        return group, [voc.read_image(VOC, name) for name in group]
+
+    def scored(images: list[np.ndarray], proposals: Iterable[np.ndarray]) -> list[Iterable[torch.Tensor]]:
+        """The maps of some images, each in parts of some classes."""
+        if model == "fcn8s":
+            return [[score_image(net, image, settings.canvas)] for image in images]
+        windows = [choose_windows(p, i.shape[:2], settings) for p, i in zip(proposals, images, strict=True)]
+        scores = scores_of(net, images, windows, settings.batch, settings.antialias)
+        return [maximum(s, w, i.shape[:2], settings.antialias) for s, w, i in zip(scores, windows, images, strict=True)]
+
+    with ThreadPoolExecutor(1) as writer:
         behind = deque()
 
         def later(write: Callable, *arguments) -> None:
@@ -126,14 +141,29 @@ def score_all(
                 behind.popleft().result()
 
         for group, images in ahead(read, groups):
-            for name, parts in zip(group, scored(images, group), strict=True):
+            for name, parts in zip(group, scored(images, group.values()), strict=True):
                 file = maps.ScoreFile(model, name)
                 for part in parts:
                     later(file.add, part.cpu().numpy())
                 later(file.close)
-                bar.update()
+                if bar is not None:
+                    bar.update()
         for written in behind:
             written.result()
+
+
+@cache
+def trained(model: str) -> nn.Module:
+    """The network of the stage before, read from models/ once in a process."""
+    from deconvnet import backbone, params
+
+    make = {"deconvnet": backbone.make_deconvnet, "fcn8s": backbone.make_fcn}[model]
+    return for_inference(backbone.load(make(params.load()), model))
+
+
+def score_on_cluster(model: str, settings: Inference, group: dict[str, np.ndarray]) -> None:
+    """What a worker does with one group: the files that it writes are all that it answers."""
+    score_groups(model, trained(model), [group], settings)
 
 
 def ahead(read: Callable, items: Iterable) -> Iterator:

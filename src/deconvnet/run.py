@@ -194,7 +194,8 @@ def main() -> None:
         else:
             execute(arguments.name, arguments.output, parameters)
     checkpoints.clear()
-    record_seconds(arguments.output.stem, time.monotonic() - started)
+    if "DVC_STAGE" in os.environ:  # what is run by hand is no part of the run that reports/ shows
+        record_seconds(arguments.output.stem, time.monotonic() - started)
 
 
 if __name__ == "__main__":

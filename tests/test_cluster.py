@@ -53,7 +53,10 @@ def cluster(project) -> str:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        for command in (["scheduler", "--port", "0"], ["worker", "--nworkers", "2", "--nthreads", "1"])
+        for command in (
+            ["scheduler", "--port", "0"],
+            ["worker", "--nworkers", "2", "--nthreads", "1", "--local-directory", str(project)],
+        )
     ]
     try:
         for _ in range(600):

@@ -3,8 +3,7 @@
     .venv/bin/pip install vl-convert-python==1.9.0.post1      # draws DVC's plots without a network
     .venv/bin/python docs/make_dvc_page.py                    # after a default run that is committed
 
-Runs the two experiments that the page is about, unless they are there (minutes; stage 2 and FCN-8s train again), and
-puts the committed results back.
+Runs the experiment that the page is about, unless it is there (minutes), and puts the committed results back.
 """
 
 import json
@@ -71,7 +70,7 @@ def main() -> None:
     settings = params.load()
     caption = (ROOT / "reports" / "tables" / "table1.md").read_text().split("\n\n")[1].split(" Edge Boxes")[0]
     text = page.render(
-        caption=caption, half=settings.stage2.updates // 2, steps=settings.crf.steps // 2, experiment=experiment,
+        caption=caption, steps=settings.crf.steps // 2, experiment=experiment,
         output=output, plot=plot, pictures=pictures,
     )  # fmt: skip
     if provenance.content_id() not in text:

@@ -49,7 +49,7 @@ def cluster(project) -> str:
         subprocess.Popen(
             [PROGRAMS / "dask", *command, *local],
             cwd=project,
-            env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+            env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "DASK_TEMPORARY_DIRECTORY": str(project)},
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )

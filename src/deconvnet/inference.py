@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -106,7 +106,8 @@ def score_all(
     groups = [group for group in groups if not all(finished(maps.prediction_path(model, name)) for name in group)]
     found = [{name: proposals.get(name) for name in group} for group in groups]
     if machine.cluster():
-        for _ in parallel.over(partial(score_on_cluster, model, settings), found, model, unit=f"{GROUP} images"):
+        task = partial(score_on_cluster, model, made_from()["weights"], settings)
+        for _ in parallel.over(task, found, model, unit=f"{GROUP} images"):
             pass
     else:
         bar = tqdm(
@@ -152,18 +153,20 @@ def score_groups(
             written.result()
 
 
-@cache
-def trained(model: str) -> nn.Module:
-    """The network of the stage before, read from models/ once in a process."""
+@lru_cache(maxsize=1)
+def trained(model: str, weights: str) -> nn.Module:
+    """The network of the stage before, read from models/ once in a process; `weights`, their digest, tells it from that
+    of an earlier run, which a worker outlives.
+    """
     from deconvnet import backbone, params
 
     make = {"deconvnet": backbone.make_deconvnet, "fcn8s": backbone.make_fcn}[model]
     return for_inference(backbone.load(make(params.load()), model))
 
 
-def score_on_cluster(model: str, settings: Inference, group: dict[str, np.ndarray]) -> None:
+def score_on_cluster(model: str, weights: str, settings: Inference, group: dict[str, np.ndarray]) -> None:
     """What a worker does with one group: the files that it writes are all that it answers."""
-    score_groups(model, trained(model), [group], settings)
+    score_groups(model, trained(model, weights), [group], settings)
 
 
 def ahead(read: Callable, items: Iterable) -> Iterator:

@@ -1,8 +1,8 @@
 """Stages 1 and 2 and FCN-8s, killed again and again through `dvc repro`, beside a run that is left in peace.
 
-    python tests/kill_pipeline.py FOLDER [KILLS]
+    python tests/kill_pipeline.py FOLDER [KILLS [UPDATES]]
 
-Makes the smoke profile with longer trainings in FOLDER, which must not exist. Each time one process of the stage is
+Makes the smoke profile with trainings of so many updates in FOLDER, which must not exist. Each time one process of the stage is
 killed at random: dvc, the one that runs the notebook, or its kernel. Takes about 15 minutes for 10 kills a stage. Its
 last line is a summary as JSON; it exits with 1 if weights, curves or notebooks differ.
 """
@@ -24,7 +24,6 @@ from deconvnet import verify
 from deconvnet.paths import ROOT
 
 STAGES = {"train_stage1": "stage1", "train_stage2": "deconvnet", "train_fcn": "fcn8s"}
-LONGER = {"stage1": 2500, "stage2": 2500, "fcn": 2500}  # updates
 VICTIMS = {"dvc": "dvc repro", "papermill": "deconvnet.run", "kernel": "ipykernel"}
 
 
@@ -81,14 +80,15 @@ def kill_until_done(folder: Path, stage: str, kills: int, chance: random.Random)
 
 
 def main() -> int:
-    folder, kills = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 10
+    folder = Path(sys.argv[1]).resolve()
+    kills, updates = (int(given) for given in (*sys.argv[2:], *("10", "2500")[len(sys.argv) - 2 :]))
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
     environment = os.environ | {"PYTHONPATH": str(folder / "src")}
     run = [sys.executable, "-m", "deconvnet.pipeline", "--profile", "smoke"]
     subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True)
     killed, peaceful = folder / "runs" / "smoke", folder / "runs" / "peaceful"
     settings = yaml.safe_load((killed / "params.yaml").read_text())
-    for name, updates in LONGER.items():
+    for name in ("stage1", "stage2", "fcn"):
         settings[name]["updates"] = updates
     (killed / "params.yaml").write_text(yaml.safe_dump(settings))
     shutil.copytree(killed, peaceful)

@@ -15,26 +15,30 @@ from collections import Counter
 from collections.abc import Callable
 
 import pandas as pd
+import torch
 from distributed import Client
 
-from deconvnet import calibration, crf, metrics, parallel, params, proposals, samples, voc
+from deconvnet import backbone, calibration, crf, inference, metrics, parallel, params, proposals, samples, voc
 from deconvnet.files import digest
-from deconvnet.paths import OBJECTS, PREDICTIONS, ROOT, VOC
+from deconvnet.paths import OBJECTS, PREDICTIONS, ROOT, SCORES, VOC
 
 ADDRESS = os.environ.pop("DECONVNET_CLUSTER")
 KERNEL = params.Kernel(gaussian_weight=3, gaussian_xy=3, bilateral_weight=5, bilateral_xy=20, bilateral_rgb=3)
 
 
 def work(where: str) -> dict[str, str]:
-    """Hashes of proposals, label maps after the CRF, and what is measured on them."""
+    """Hashes of proposals, score maps, label maps after the CRF, and what is measured on them."""
     os.environ["DVC_STAGE"] = where  # finished images are kept, those of each run apart
     settings, names, objects = params.load(), voc.read_list(VOC, "val"), pd.read_csv(OBJECTS)
     found = proposals.propose(VOC, names, settings.proposals, "gradient")
+    net = backbone.load(backbone.make_deconvnet(settings), "deconvnet")
+    inference.score_all("deconvnet", net, names, found, settings.inference)
     crf.predict_all("deconvnet", names, KERNEL, settings.crf, "mean")
     result = metrics.evaluate("deconvnet_crf", names, objects, settings.evaluation)
     counted = samples.of_methods(names, objects, ("deconvnet_crf",), 2)
     return {
         "proposals": digest(list(found), *found.values()),
+        "scores": digest(*((SCORES / "deconvnet" / f"{name}.npz").read_bytes() for name in names)),
         "crf": digest(*((PREDICTIONS / "deconvnet_crf" / f"{name}.png").read_bytes() for name in names)),
         "files": digest(sorted(path.name for path in (PREDICTIONS / "deconvnet_crf").iterdir())),
         "evaluation": digest(result.summary, result.per_class, metrics.confusion_of("deconvnet_crf", names)),
@@ -82,6 +86,7 @@ def count() -> dict:
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # as a worker has: another number may change last digits
     metrics.PER_CORE = samples.PER_CORE = calibration.PER_CORE = 1  # else so few images stay in one process
     told = {}
     for cores in ("1", "2"):

@@ -8,11 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 from conftest import PROGRAMS, call
 
-from deconvnet import icons, maps, parallel, params, voc
+from deconvnet import backbone, icons, parallel, params, voc
 from deconvnet.errors import UserError
 from deconvnet.paths import ROOT
 
@@ -22,21 +22,20 @@ IMAGES = 12
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A project of its own: a few scenes, their objects, and score maps that are half truth and half noise."""
+    """A project of its own: a few scenes, their objects, and a DeconvNet of random weights."""
     folder = tmp_path_factory.mktemp("cluster")
     (folder / "src" / "deconvnet").mkdir(parents=True)
     (folder / "dvc.yaml").touch()
     (folder / "params.yaml").write_text(params.dump(params.compose("smoke")))
     icons.generate(folder / "data" / "voc", train=0, dev=0, val=IMAGES)
-    names, rng = voc.read_list(folder / "data" / "voc", "val"), np.random.default_rng(0)
+    names = voc.read_list(folder / "data" / "voc", "val")
     voc.objects(folder / "data" / "voc", names).to_csv(folder / "data" / "objects.csv", index=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(maps, "SCORES", folder / "data" / "scores")
-        for name in names:
-            labels = voc.read_labels(folder / "data" / "voc", name)
-            maps.save_scores(
-                "deconvnet", name, rng.normal(size=(21, *labels.shape)) + np.eye(256, 21)[labels].transpose(2, 0, 1)
-            )
+    torch.manual_seed(0)
+    net = backbone.make_deconvnet(params.validate(params.compose("smoke"), "smoke"))
+    for parameter in net.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    backbone.save(net, "deconvnet", folder / "models")
     return folder
 
 
@@ -79,7 +78,7 @@ def told(project, cluster) -> dict:
 
 @pytest.mark.parametrize("where", ["2", "cluster", "killed"])
 def test_the_results_are_those_of_one_process(told, where):
-    assert set(told["1"]) == {"proposals", "crf", "files", "evaluation", "samples", "calibration"}
+    assert set(told["1"]) == {"proposals", "crf", "files", "evaluation", "samples", "calibration", "scores"}
     assert told[where] == told["1"]
 
 

@@ -2,9 +2,9 @@
 
     python tests/kill_pipeline.py FOLDER [KILLS [UPDATES]]
 
-Makes the smoke profile with trainings of so many updates in FOLDER, which must not exist. Each time one process of the stage is
-killed at random: dvc, the one that runs the notebook, or its kernel. Takes about 15 minutes for 10 kills a stage. Its
-last line is a summary as JSON; it exits with 1 if weights, curves or notebooks differ.
+Makes the smoke profile with trainings of so many updates (2,500) in FOLDER, which must not exist. Each time one process
+of the stage is killed at random: dvc, the one that runs the notebook, or its kernel. It takes 15 minutes for 10 kills
+a stage. Its last line is a summary as JSON; it exits with 1 if weights, curves or notebooks differ.
 """
 
 import json

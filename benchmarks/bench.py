@@ -7,6 +7,7 @@ and the default's own (models/, after make repro) where they do. `pipeline` come
 
 import json
 import os
+import resource
 import tempfile
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def measure_inference(image: np.ndarray, boxes: np.ndarray) -> dict:
     for name, values in seconds.items():
         count = len(windows) / (share if name == "release" else 1)
         found["seconds_per_window"][name] = float(np.median(values)) / count
+    found["peak_gigabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # with all variants
     return found | {key: found[f"{key}_{best}"]["median"] for key in ("vs_release", "vs_network")}
 
 

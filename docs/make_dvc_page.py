@@ -7,6 +7,7 @@ Runs the experiment that the page is about, unless it is there (minutes), and pu
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,8 @@ IMAGES = ROOT / "docs" / "images"
 
 def call(command: str) -> str:
     """What a command prints; the page shows it as it stands, so it is run by the shell."""
-    done = subprocess.run(f'PATH="{PROGRAMS}:$PATH" {command}', shell=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"\n{command} failed.\n")
     return "\n".join(line.rstrip() for line in done.stdout.split("\n")).strip()

@@ -2,36 +2,28 @@
 
 Everything is a ratio of two ways measured side by side: the release's way, the network alone, a batch that is already
 there, one worker. Pictures are generated scenes of a photograph's size; weights are random where they do not matter,
-and the default's own (models/, after make repro) where they do. `pipeline` comes from benchmarks/before.py and is kept.
+and the default's own (models/, after make repro) where they do. `pipeline` and `compiled` come from before.py and
+compiled.py beside this, and are kept.
 """
 
 import json
 import os
-import resource
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from measure import ceiling, has_bf16, ratio, side_by_side, this_machine
+from measure import ceiling, has_bf16, peak_gigabytes, precise, ratio, side_by_side, this_machine
 from outcome import KEPT, write
-from parts import curves, scores_on_disk, training_step
+from parts import curves, points_lost, size_of_maps, training_step
 from release import score_windows as as_released
 
-from deconvnet import backbone, crf, folding, icons, inference, params, proposals, voc
+from deconvnet import backbone, crf, icons, inference, params, proposals, voc
 
 PHOTOGRAPH = {"width": 500, "height": 375}
 WINDOWS, BATCH = 16, 8  # of the paper's 50, since all are alike; the release's way sees every second one
 SCENES = 8
-
-
-def precise(precision: str, net: torch.nn.Module) -> torch.nn.Module:
-    os.environ["DECONVNET_PRECISION"] = precision
-    try:
-        return folding.for_inference(net)
-    finally:
-        del os.environ["DECONVNET_PRECISION"]
 
 
 @torch.inference_mode()
@@ -62,23 +54,26 @@ def measure_inference(image: np.ndarray, boxes: np.ndarray) -> dict:
     for name, values in seconds.items():
         count = len(windows) / (share if name == "release" else 1)
         found["seconds_per_window"][name] = float(np.median(values)) / count
-    found["peak_gigabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # with all variants
+    found["peak_gigabytes"] = peak_gigabytes()  # with all variants
     return found | {key: found[f"{key}_{best}"]["median"] for key in ("vs_release", "vs_network")}
 
 
 def workers_speedup(work, items: list, most: int) -> dict:
-    """One process against `most`, which are there already, as in a stage that has begun."""
+    """One process against 2, 4 … `most`, which are there already, as in a stage that has begun."""
     variants = {}
-    for count in (1, most):
+    for count in sorted({min(2**power, most) for power in range(most.bit_length() + 1)}):
         pool = Parallel(n_jobs=count)
         variants[count] = lambda pool=pool: pool(delayed(work)(*item) for item in items)
     seconds = side_by_side(variants)
     found = ratio(seconds[1], seconds[most])
-    return {"workers": most, "workers_speedup": found["median"], "spread": found, "items": len(items)}
+    rate = {str(count): len(items) / float(np.median(values)) for count, values in seconds.items()}
+    return {"workers": most, "workers_speedup": found["median"], "spread": found, "images_per_second": rate}
 
 
-def refine(image: np.ndarray, probabilities: np.ndarray) -> None:
-    crf.refine(image, probabilities, params.Kernel(**params.compose("voc2012")["crf"]["candidates"][0]), 10, False)
+def refine(folder: Path, name: str) -> np.ndarray:
+    kernel = params.Kernel(**params.compose("voc2012")["crf"]["candidates"][0])
+    image, probabilities = voc.read_image(folder, name), np.load(folder / f"{name}.npy")
+    return crf.refine(image, probabilities, kernel, 10, False).argmax(axis=0).astype(np.uint8)
 
 
 def propose(image: np.ndarray, settings: params.Proposals) -> None:
@@ -95,20 +90,21 @@ def main() -> None:
         names = voc.read_list(folder, "train")
         images = [voc.read_image(folder, name) for name in names]
         boxes = proposals.edge_boxes(proposals.gradient_edges(images[0]), settings.proposals)
-        print("inference: the paper's network, three ways", flush=True)
-        result["inference"] = measure_inference(images[0], boxes)
         print("training: an update against a batch that is there", flush=True)
         result["training"] = training_step(Path(folder), names)
+        print("inference: the paper's network, three ways", flush=True)
+        result["inference"] = measure_inference(images[0], boxes)
         print("proposals and CRF: one worker against all", flush=True)
-        result["proposals"] = workers_speedup(propose, [(i, settings.proposals) for i in images * 2], cores)
-        small = [(i[:160, :200], rng.dirichlet(np.ones(21), (160, 200)).transpose(2, 0, 1)) for i in images * 2]
-        result["crf"] = workers_speedup(refine, small, cores)
-        print("score maps on disk, and the curves", flush=True)
-        result["scores"] = scores_on_disk(images)
+        result["proposals"] = workers_speedup(propose, [(i, settings.proposals) for i in images], cores)
+        for name in names[:4]:
+            np.save(Path(folder) / f"{name}.npy", rng.dirichlet(np.ones(21), (375, 500)).transpose(2, 0, 1))
+        result["crf"] = workers_speedup(refine, [(Path(folder), name) for name in names[:4]], cores)
+        print("score maps on disk, what they and bfloat16 cost, and the curves", flush=True)
+        result["scores"] = size_of_maps(images)
+        result["points_lost"] = points_lost()
         result["curves"] = curves(images, cores)
     known = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
-    result["pipeline"] = known.get("pipeline")
-    write(result)
+    write(result | {part: known.get(part) for part in ("pipeline", "compiled")})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from deconvnet import machine, provenance
+from deconvnet import folding, machine, provenance
 
 REPEATS = 5
 
@@ -53,6 +54,21 @@ def has_bf16() -> bool:
         return torch.cuda.is_bf16_supported()
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def precise(precision: str, net: torch.nn.Module) -> torch.nn.Module:
+    """`net` made ready for inference in a precision of the machine."""
+    os.environ["DECONVNET_PRECISION"] = precision
+    try:
+        return folding.for_inference(net)
+    finally:
+        del os.environ["DECONVNET_PRECISION"]
+
+
+def peak_gigabytes() -> float:
+    """The most memory that this process has held so far, and on a GPU there."""
+    here = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 + here
 
 
 def this_machine() -> dict[str, object]:

@@ -1,18 +1,20 @@
 """The parts of `make bench` that need more than a few lines: a training step, score maps on disk, scaling curves."""
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from measure import ratio, side_by_side
+from measure import has_bf16, peak_gigabytes, precise, ratio, side_by_side
 
-from deconvnet import backbone, crf, ensemble, examples, folding, inference, maps, metrics, params, paths, training, voc
+from deconvnet import backbone, crf, ensemble, examples, inference, maps, metrics, params, paths, training, voc
 from deconvnet.errors import UserError
 from deconvnet.proposals import edge_boxes, gradient_edges, load_proposals
 
-UPDATES, IMAGES = 24, 40
+UPDATES = 48
+METHODS = "deconvnet", "fcn8s", "edeconvnet"
 
 
 def training_step(folder: Path, names: list[str]) -> dict:
@@ -39,14 +41,16 @@ def training_step(folder: Path, names: list[str]) -> dict:
         "spread": found,
         "updates_per_second": UPDATES / float(np.median(seconds["loader"])),
         "batch": solver.batch,
+        "peak_gigabytes": peak_gigabytes(),
     }
 
 
-def trained() -> tuple[torch.nn.Module, params.Params] | None:
-    """The default's DeconvNet, or None where `make repro` has not trained it."""
+def trained() -> tuple[list[torch.nn.Module], params.Params] | None:
+    """The default's DeconvNet and FCN-8s, or None where `make repro` has not trained them."""
     settings = params.load()
+    made = {"deconvnet": backbone.make_deconvnet, "fcn8s": backbone.make_fcn}
     try:
-        return backbone.load(backbone.make_deconvnet(settings), "deconvnet"), settings
+        return [backbone.load(make(settings), name) for name, make in made.items()], settings
     except UserError:
         return None
 
@@ -62,39 +66,49 @@ def size_on_disk(scores: np.ndarray) -> int:
             maps.SCORES, maps.PREDICTIONS = kept
 
 
-def scores_on_disk(images: list[np.ndarray]) -> dict:
-    """Megabytes of a photograph's score map, and what storing it costs: points of mean IoU of the ensemble on dev."""
+def size_of_maps(images: list[np.ndarray]) -> dict:
+    """Megabytes of a photograph's score map, by the default's DeconvNet."""
     if (found := trained()) is None:
         return {"megabytes_per_image": None, "why": "models/ is empty: make repro first"}
-    net, settings = found
-    ready = folding.for_inference(net)
-    sizes = []
+    (net, _), settings = found
+    ready, sizes = precise("32-true", net), []
     for image in images:
         windows = inference.choose_windows(edge_boxes(gradient_edges(image), settings.proposals), image.shape[:2],
                                            settings.inference)  # fmt: skip
         scores = inference.score_windows(ready, image, windows, settings.inference.batch).cpu().numpy()
         sizes.append(size_on_disk(scores) / 1e6)
-    names, boxes = voc.read_list(paths.VOC, "dev")[:IMAGES], load_proposals("dev")
-    fcn = folding.for_inference(backbone.load(backbone.make_fcn(settings), "fcn8s"))
-    exact, stored = [], []
-    for name in names:
-        image, truth = voc.read_image(paths.VOC, name), voc.read_labels(paths.VOC, name)
-        windows = inference.choose_windows(boxes[name], image.shape[:2], settings.inference)
-        pair = [inference.score_windows(ready, image, windows, settings.inference.batch).cpu().numpy()]
-        pair.append(inference.score_image(fcn, image).cpu().numpy())
-        kept = [maps.unpacked(*maps.packed(scores)) for scores in pair]
-        for found, scores in ((exact, pair), (stored, kept)):
-            together = ensemble.combine(*scores, settings.ensemble.rule)
-            found.append(metrics.confusion(truth, together.argmax(axis=0)))
-    loss = 100 * (metrics.mean_iou(sum(exact)) - metrics.mean_iou(sum(stored)))
     return {
         "megabytes_per_image": float(np.mean(sizes)),
         "largest_megabytes": max(sizes),
         "raw_megabytes": 21 * images[0][..., 0].size * 4 / 1e6,
-        "points_lost": loss,
         "images": len(images),
-        "dev_images": len(names),
     }
+
+
+def points_lost() -> dict | None:
+    """Points of mean IoU on dev that each method without CRF loses by storing its score maps, and by bfloat16."""
+    if (found := trained()) is None:
+        return None
+    nets, settings = found
+    names, boxes = voc.read_list(paths.VOC, "dev"), load_proposals("dev")
+    ready = {"exact": "32-true"} | ({"bf16": "bf16-mixed"} if has_bf16() else {})
+    ready = {way: [precise(precision, net) for net in nets] for way, precision in ready.items()}
+    confusions = defaultdict(int)
+    for name in names:
+        image, truth = voc.read_image(paths.VOC, name), voc.read_labels(paths.VOC, name)
+        windows = inference.choose_windows(boxes[name], image.shape[:2], settings.inference)
+        ways = {
+            way: [inference.score_windows(net, image, windows, settings.inference.batch).float().cpu().numpy(),
+                  inference.score_image(fcn, image).cpu().numpy()]
+            for way, (net, fcn) in ready.items()
+        }  # fmt: skip
+        ways["stored"] = [maps.unpacked(*maps.packed(scores)) for scores in ways["exact"]]
+        for way, pair in ways.items():
+            for method, scores in zip(METHODS, (*pair, ensemble.combine(*pair, settings.ensemble.rule)), strict=True):
+                confusions[way, method] += metrics.confusion(truth, scores.argmax(axis=0))
+    points = {key: 100 * metrics.mean_iou(matrix) for key, matrix in confusions.items()}
+    lost = {way: {m: points["exact", m] - points[way, m] for m in METHODS} for way in ways if way != "exact"}
+    return {"images": len(names), "most": {w: max(found.values(), key=abs) for w, found in lost.items()}} | lost
 
 
 def line(x: list[float], seconds: list[float]) -> dict:
@@ -113,7 +127,7 @@ def curves(images: list[np.ndarray], cores: int) -> dict:
     pixels.
     """
     settings = params.load()
-    net, batch = folding.for_inference(backbone.make_deconvnet(settings).eval()), settings.inference.batch
+    net, batch = precise("32-true", backbone.make_deconvnet(settings).eval()), settings.inference.batch
     rng, image = np.random.default_rng(0), images[0]
 
     def windows(count: int, shape: tuple[int, int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Batch norm with fixed statistics is a scale and a shift: inference can do without it (the release folds it too)."""
+"""What inference can do without: batch norm with fixed statistics is a scale and a shift (the release folds it too)."""
 
 import copy
 
@@ -7,6 +7,24 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deconvnet import machine
+from deconvnet.network import DeconvNet
+
+
+class OnePosition(nn.Module):
+    """A transposed convolution of maps of one position, (N, C, 1, 1) → (N, c, k, k), as the matrix product that it is.
+
+    torch's own takes a sixth of the time of the paper's network on a CPU for the 1 % of its operations in fc6-deconv.
+    """
+
+    def __init__(self, layer: nn.ConvTranspose2d):
+        super().__init__()
+        weight = layer.weight.detach().permute(0, 2, 3, 1)  # C × k × k × c: the result lies as channels_last
+        self.shape = weight.shape[1:]
+        self.register_buffer("weight", weight.flatten(1))
+        self.register_buffer("bias", layer.bias.detach().repeat(self.shape[:2].numel()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(self.bias, x.flatten(1), self.weight).unflatten(1, self.shape).permute(0, 3, 1, 2)
 
 
 def fold(network: nn.Module) -> nn.Module:
@@ -21,6 +39,8 @@ def fold(network: nn.Module) -> nn.Module:
         if isinstance(getattr(unit, "bn", None), nn.BatchNorm2d):
             unit.conv = fuse_conv_bn_eval(unit.conv, unit.bn, transpose=isinstance(unit.conv, nn.ConvTranspose2d))
             unit.bn = nn.Identity()
+    if isinstance(folded, DeconvNet):
+        folded.fc6_deconv.conv = OnePosition(folded.fc6_deconv.conv)
     return folded
 
 

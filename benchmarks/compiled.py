@@ -12,7 +12,8 @@ import torch
 from measure import precise, ratio, side_by_side
 from outcome import KEPT
 
-from deconvnet import backbone, machine, params, provenance, training
+from deconvnet import backbone, machine, params, provenance
+from deconvnet.solver import loss_of, make_optimizer
 
 STEPS = 10
 
@@ -26,12 +27,12 @@ def main() -> None:
     truth = torch.randint(0, 21, shape, device=device)
 
     def trained(net: torch.nn.Module, forward: torch.nn.Module):
-        optimizer = training.make_optimizer(net, settings.stage2)
+        optimizer = make_optimizer(net, settings.stage2)
 
         def steps() -> None:
             for _ in range(STEPS):
                 optimizer.zero_grad()
-                training.loss_of(forward(x), truth).backward()
+                loss_of(forward(x), truth).backward()
                 optimizer.step()
 
         return steps

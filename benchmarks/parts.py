@@ -12,6 +12,7 @@ from measure import has_bf16, peak_gigabytes, precise, ratio, side_by_side
 from deconvnet import backbone, crf, ensemble, examples, inference, maps, metrics, params, paths, training, voc
 from deconvnet.errors import UserError
 from deconvnet.proposals import edge_boxes, gradient_edges, load_proposals
+from deconvnet.solver import loss_of, make_optimizer
 
 UPDATES = 48
 METHODS = "deconvnet", "fcn8s", "edeconvnet"
@@ -27,11 +28,11 @@ def training_step(folder: Path, names: list[str]) -> dict:
     there = tuple(part.to(training.machine.device()) for part in batches[0])
 
     def resident() -> None:
-        optimizer = training.make_optimizer(net.train(), solver)
+        optimizer = make_optimizer(net.train(), solver)
         x = there[0].contiguous(memory_format=torch.channels_last)
         for _ in range(UPDATES):
             optimizer.zero_grad()
-            training.loss_of(net(x), there[1]).backward()
+            loss_of(net(x), there[1]).backward()
             optimizer.step()
 
     seconds = side_by_side({"loader": lambda: training.train(net, batches, solver), "resident": resident})

@@ -11,6 +11,7 @@ import yaml
 from deconvnet import backbone, caffe, network, params, training
 from deconvnet.errors import UserError
 from deconvnet.paths import PARAMS, ROOT
+from deconvnet.solver import rate
 
 PROFILES = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml"))
 
@@ -115,8 +116,8 @@ def test_constants_of_the_paper_that_no_profile_changes():
     assert caffe.INFERENCE_MEAN_RGB == (122.67891434, 116.66876762, 104.00698793)
     settings = params.validate(params.compose("voc2012"), "voc2012")
     drops = {9000: 0.1, 18000: 0.01}
-    assert {step: training.rate(step, settings.stage1) for step in drops} == pytest.approx(drops)
-    assert training.rate(8999, settings.stage1) == 1
+    assert {step: rate(step, settings.stage1) for step in drops} == pytest.approx(drops)
+    assert rate(8999, settings.stage1) == 1
     assert settings.inference.canvas == 500
     torch.manual_seed(0)
     net = network.DeconvNet(blocks=((2, 1),) * 5, fc=64, size=32)

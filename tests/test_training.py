@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from deconvnet import DeconvNet, params, training
+from deconvnet.solver import loss_of, make_optimizer, rate
 from deconvnet.voc import VOID
 
 
@@ -41,19 +42,19 @@ def test_loss_is_the_mean_over_pixels_that_are_not_void():
     scores = odds.log().T.view(1, 2, 2, 2)
     labels = torch.tensor([[[0, 1], [VOID, 0]]])
     expected = -(math.log(3 / 4) + math.log(1 / 2) + math.log(1 / 5)) / 3
-    assert training.loss_of(scores, labels).item() == pytest.approx(expected, rel=1e-5)
+    assert loss_of(scores, labels).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_void_pixels_get_no_gradient():
     scores = torch.randn(1, 2, 2, 2, requires_grad=True)
-    training.loss_of(scores, torch.tensor([[[0, 1], [VOID, 0]]])).backward()
+    loss_of(scores, torch.tensor([[[0, 1], [VOID, 0]]])).backward()
     assert (scores.grad[:, :, 1, 0] == 0).all()
     assert (scores.grad[:, :, 0] != 0).all()
 
 
 def test_a_batch_of_void_costs_nothing():
     scores = torch.randn(2, 3, 4, 4, requires_grad=True)
-    loss = training.loss_of(scores, torch.full((2, 4, 4), VOID))
+    loss = loss_of(scores, torch.full((2, 4, 4), VOID))
     loss.backward()
     assert loss.item() == 0
     assert (scores.grad == 0).all()
@@ -63,7 +64,7 @@ def test_label_k_is_channel_k():
     for label in range(21):
         scores = torch.full((1, 21, 1, 1), -50.0)
         scores[0, label] = 50
-        assert training.loss_of(scores, torch.full((1, 1, 1), label)).item() == pytest.approx(0, abs=1e-6)
+        assert loss_of(scores, torch.full((1, 1, 1), label)).item() == pytest.approx(0, abs=1e-6)
 
 
 # Rate
@@ -71,20 +72,20 @@ def test_label_k_is_channel_k():
 
 def test_step_schedule_drops_to_a_tenth():
     settings = solver(schedule="step", step=9000, updates=20000)
-    factors = [training.rate(step, settings) for step in (0, 8999, 9000, 17999, 18000)]
+    factors = [rate(step, settings) for step in (0, 8999, 9000, 17999, 18000)]
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
 def test_cosine_schedule_with_warm_up():
     settings = solver(schedule="cosine", warmup=4, updates=12)
-    factors = [training.rate(step, settings) for step in (0, 1, 3, 4, 6, 8, 12)]
+    factors = [rate(step, settings) for step in (0, 1, 3, 4, 6, 8, 12)]
     half = math.sqrt(0.5)
     assert factors == pytest.approx([0.2, 0.4, 0.8, 1, (1 + half) / 2, 0.5, 0])
 
 
 def test_step_schedule_with_warm_up():
     settings = solver(schedule="step", step=10, warmup=3)
-    assert [training.rate(step, settings) for step in (0, 2, 3, 10)] == pytest.approx([0.25, 0.75, 1, 0.1])
+    assert [rate(step, settings) for step in (0, 2, 3, 10)] == pytest.approx([0.25, 0.75, 1, 0.1])
 
 
 # Optimizer
@@ -93,7 +94,7 @@ def test_step_schedule_with_warm_up():
 def options_of(net, settings):
     """Name of each parameter → (rate, decay)."""
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    groups = training.make_optimizer(net, settings).param_groups
+    groups = make_optimizer(net, settings).param_groups
     return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
 
 
@@ -122,7 +123,7 @@ def test_frozen_parameters_are_left_out():
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
 def test_momentum_reaches_the_optimizer(name, kind):
-    optimizer = training.make_optimizer(nn.Conv2d(3, 2, 1), solver(optimizer=name, momentum=0.7))
+    optimizer = make_optimizer(nn.Conv2d(3, 2, 1), solver(optimizer=name, momentum=0.7))
     assert type(optimizer) is kind
     assert (optimizer.defaults["momentum"] if name == "sgd" else optimizer.defaults["betas"][0]) == 0.7
 
@@ -233,7 +234,7 @@ def test_the_curve_reports_mean_losses_and_watches_dev():
 
 def test_the_rate_drops_when_dev_stops_improving(monkeypatch):
     """A look every 2 updates; accuracies .5 .6 .6 .7 .65: drops after the third and the fifth look."""
-    looks, drops, rate = iter([0.5, 0.6, 0.6, 0.7, 0.65]), [], training.rate
+    looks, drops = iter([0.5, 0.6, 0.6, 0.7, 0.65]), []
     monkeypatch.setattr(training, "watched", lambda model, watch: (1.0, next(looks, 0.9)))
     monkeypatch.setattr(training, "rate", lambda step, settings, n: drops.append(n) or rate(step, settings, n))
     settings = solver(schedule="plateau", look=2, updates=12)

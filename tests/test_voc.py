@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deconvnet import voc
+from deconvnet import reading, voc
 from deconvnet.errors import UserError
 
 LABELS = np.zeros((20, 30), np.uint8)
@@ -148,7 +148,7 @@ def test_check_finds_all_problems_and_require_names_the_first_ten(folder):
 
 
 def test_an_error_survives_the_way_back_from_a_worker_process():
-    failed = pickle.loads(pickle.dumps(voc.FileError("a.jpg", "is missing", "Put it there")))
+    failed = pickle.loads(pickle.dumps(reading.FileError("a.jpg", "is missing", "Put it there")))
     assert isinstance(failed, UserError)
     assert (str(failed), failed.file) == ("a.jpg is missing. Put it there.", "a.jpg")
 

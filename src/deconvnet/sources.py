@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.io import loadmat
 from tqdm import tqdm
 
-from deconvnet import fetch, icons, paths, voc
+from deconvnet import fetch, icons, paths, reading, voc
 from deconvnet.errors import UserError
 from deconvnet.params import Params
 
@@ -73,7 +73,7 @@ def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Pat
         _unpack_into(sbd_folder, archive, Path("benchmark_RELEASE", "dataset"))
 
     voc_train, voc_val = (voc.read_list(voc_folder, split) for split in ("train", "val"))
-    sbd_train, sbd_val = (voc.read_ids(sbd_folder / f"{split}.txt") for split in ("train", "val"))
+    sbd_train, sbd_val = (reading.read_ids(sbd_folder / f"{split}.txt") for split in ("train", "val"))
     own = {*voc_train, *voc_val}
     labelled = {*own, *sbd_train, *sbd_val}
     reported = voc_val if tested is None else tested

@@ -23,9 +23,10 @@ from joblib import Parallel, delayed
 from PIL import Image
 from tqdm import tqdm
 
-from deconvnet import machine, voc
+from deconvnet import machine, reading, voc
 from deconvnet.errors import UserError
-from deconvnet.voc import CLASSES, IMAGES, INSTANCES, LABELS, LISTS, VOID, FileError
+from deconvnet.reading import FileError
+from deconvnet.voc import CLASSES, IMAGES, INSTANCES, LABELS, LISTS, VOID
 
 LAYOUT = "Name a folder in VOC layout (of the official archive: VOCdevkit/VOC2012), or add the sub-folder"
 ORIENTATION = 274  # the EXIF tag; 1 is upright, 2-8 are turned or mirrored
@@ -47,7 +48,7 @@ class Finding:
 
 
 def error(file, problem: str, advice: str, severity: str = "error") -> Finding:
-    return Finding(voc.visible(file), problem, advice, severity)
+    return Finding(reading.visible(file), problem, advice, severity)
 
 
 def note(file, problem: str, advice: str) -> Finding:
@@ -71,11 +72,11 @@ def check(folder, splits: Iterable[str]) -> list[Finding]:
     if LISTS not in entries:
         return found
 
-    lists = {split: _attempt(found, voc.read_lines, voc.list_path(folder, split)) for split in splits}
+    lists = {split: _attempt(found, reading.read_lines, voc.list_path(folder, split)) for split in splits}
     for split, names in lists.items():
         if names is not None:
             found += _check_list(voc.list_path(folder, split), names)
-    usable = {split: [name for name in names or [] if not voc.wrong_id(name)] for split, names in lists.items()}
+    usable = {split: [name for name in names or [] if not reading.wrong_id(name)] for split, names in lists.items()}
     found += _check_overlaps(folder, usable)
     names = list(dict.fromkeys(itertools.chain(*usable.values())))
 
@@ -96,7 +97,7 @@ def text(folder, found: list[Finding]) -> str:
     errors = [str(one) for one in found if one.severity == "error"]
     notes = [f"note: {one}" for one in found if one.severity == "note"]
     verdict = f"cannot be used: {len(errors)} error(s)" if errors else "is sound: no error"
-    return "\n".join([*errors, *notes, f"{voc.visible(folder)} {verdict}, {len(notes)} note(s)."])
+    return "\n".join([*errors, *notes, f"{reading.visible(folder)} {verdict}, {len(notes)} note(s)."])
 
 
 def _attempt(found: list[Finding], read: Callable, *arguments):
@@ -120,7 +121,7 @@ def _entries(path: Path) -> list[str]:
 
 
 def _check_list(path: Path, names: list[str]) -> Iterator[Finding]:
-    """What is wrong with a list that voc.read_lines() can read."""
+    """What is wrong with a list that reading.read_lines() can read."""
     content = path.read_bytes().decode()
     lines = content.removeprefix("\ufeff").splitlines()
     oddities = {
@@ -136,8 +137,8 @@ def _check_list(path: Path, names: list[str]) -> Iterator[Finding]:
         yield error(path, "lists no image", "Write at least one id into it")
     for name, times in Counter(names).items():
         if times > 1:
-            yield error(path, f"lists {voc.short(name)} {times} times", "Keep one of these lines")
-        if failed := voc.id_error(path, name):
+            yield error(path, f"lists {reading.short(name)} {times} times", "Keep one of these lines")
+        if failed := reading.id_error(path, name):
             yield error(failed.file, failed.problem, failed.advice)
 
 
@@ -152,7 +153,7 @@ def _check_image(folder: Path, name: str, subs: Iterable[str]) -> tuple[list[Fin
     """What is wrong with the three files of an id, as far as `subs` has their folders, and a hash of the picture."""
     photograph, mask, objects = (kind(folder, name) for kind in (voc.image_path, voc.labels_path, voc.instances_path))
     found, pixels, shapes = [], None, {}
-    image = _attempt(found, voc.decode, photograph, "JPEG") if IMAGES in subs else None
+    image = _attempt(found, reading.decode, photograph, "JPEG", voc.MISSING) if IMAGES in subs else None
     labels = _attempt(found, voc.read_labels, folder, name) if LABELS in subs else None
     instances = _attempt(found, voc.read_instances, folder, name) if INSTANCES in subs else None
     if image is not None:
@@ -233,7 +234,7 @@ def _check_unlisted(folder: Path, entries: dict, names: list[str], splits: Itera
 
 
 def _first(names: list[str]) -> str:
-    return ", ".join(map(voc.short, names[:5])) + (", ..." if len(names) > 5 else "")
+    return ", ".join(map(reading.short, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
 def main() -> int:

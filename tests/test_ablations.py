@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet import ablations, backbone, collect, params, samples
+from deconvnet import ablations, backbone, collect, params, pipeline, samples
 from deconvnet.errors import UserError
 from deconvnet.network import DeconvNet
 from deconvnet.tables import METHODS
@@ -211,3 +211,39 @@ def test_seeds_are_collected_with_their_tolerance(project):
     written = json.loads((reports / "tolerance.json").read_text())["deconvnet"]["mean_iou"]
     assert written["values"] == [0.2, 0.3, 0.4]
     assert written["tolerance"] == pytest.approx(0.3)  # three standard deviations of 0.1
+
+
+EXTRA_STAGES = """
+stages:
+  train:
+    matrix:
+      variant: [a, b]
+    wdir: ..
+    cmd: cp source data/${item.variant}
+    deps: [source]
+    outs: ["data/${item.variant}"]
+  collect:
+    frozen: true
+    wdir: ..
+    cmd: python collect.py
+    deps: [data/a, data/b]
+    outs:
+      - found: {cache: false}
+"""
+
+
+def test_what_is_trained_apart_is_collected_each_time(tmp_path):
+    """DVC runs no frozen stage, not even by force; and `collect` must be one, or `make repro` would train."""
+    for folder in ("ablations", "data"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "ablations" / "dvc.yaml").write_text(EXTRA_STAGES)
+    script = "print(open('data/a').read() + open('data/b').read(), file=open('found', 'w'))"
+    (tmp_path / "collect.py").write_text(script)
+    pipeline.dvc(tmp_path, "init", "--no-scm", "-q")
+    for text in ("one", "two"):
+        (tmp_path / "source").write_text(text)
+        assert pipeline.reproduce_extra(tmp_path, "ablations", ["train"]) == 0
+        assert (tmp_path / "found").read_text() == f"{text}{text}\n"
+    assert pipeline.dvc(tmp_path, "status", "-q", "ablations/dvc.yaml:collect") == 0
+    (tmp_path / "collect.py").unlink()
+    assert pipeline.reproduce_extra(tmp_path, "ablations", ["train"]) != 0

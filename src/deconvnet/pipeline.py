@@ -121,15 +121,18 @@ def prepare_apart(settings: dict) -> Path:
     return folder
 
 
-def dvc(folder: Path, *arguments: str) -> int:
-    """Runs DVC in `folder` with this environment's programs first on PATH and the folder's own code on PYTHONPATH."""
-    programs = Path(sys.executable).parent
+def call(folder: Path, *command: str) -> int:
+    """Runs a command in `folder` with this environment's programs first on PATH and the folder's code on PYTHONPATH."""
     environment = os.environ | {
-        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": str(folder / "src"),
         "DVC_NO_ANALYTICS": "true",
     }
-    return subprocess.run([programs / "dvc", *arguments], cwd=folder, env=environment, check=False).returncode
+    return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
+
+
+def dvc(folder: Path, *arguments: str) -> int:
+    return call(folder, "dvc", *arguments)
 
 
 def reproduce(folder: Path, arguments: list[str]) -> int:
@@ -161,9 +164,12 @@ def reproduce_extra(folder: Path, name: str, targets: list[str]) -> int:
     """Trains what ablations/dvc.yaml or seeds/dvc.yaml says, and collects it; each training that is done is kept."""
     if not (folder / name).is_dir():
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("dvc.lock"))
-    stages = f"{name}/dvc.yaml"
-    status = dvc(folder, "repro", *(f"{stages}:{target}" for target in targets))
-    return status or dvc(folder, "repro", "--force", "--single-item", f"{stages}:collect")
+    stages = folder / name / "dvc.yaml"
+    if status := dvc(folder, "repro", *(f"{name}/dvc.yaml:{target}" for target in targets)):
+        return status
+    # A frozen stage's command DVC does not run, not even by force: it is run here, and DVC told of what came of it.
+    collect = params.read_yaml(stages)["stages"]["collect"]["cmd"].split()
+    return call(folder, *collect) or dvc(folder, "commit", "--force", f"{name}/dvc.yaml:collect")
 
 
 def show(folder: Path) -> None:

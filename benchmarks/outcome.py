@@ -89,8 +89,8 @@ def figure(result: dict) -> plt.Figure:
         axis.set(title=what, xlabel=by, ylabel="seconds", ylim=(0, None))
     for color, name in zip(figures.LINES, WORKERS, strict=False):
         rate = {int(count): value for count, value in result[name]["images_per_second"].items()}
-        axes[-1].plot(rate, [value / rate[1] for value in rate.values()], "o-", color=color, label=name)
-        axes[-1].plot(rate, rate, ":", color="0.6")
+        axes[-1].plot(list(rate), [value / rate[1] for value in rate.values()], "o-", color=color, label=name)
+        axes[-1].plot(list(rate), list(rate), ":", color="0.6")
     axes[-1].set(title="speed, dotted: in proportion", xlabel="workers", ylabel="× one worker", ylim=(0, None))
     axes[-1].set_xticks(list(rate))
     axes[-1].legend()

@@ -38,7 +38,7 @@ def experiment(name: str, change: str) -> str:
     command = f"dvc exp run -n {name} -S {change}"
     if name not in call("dvc exp list --name-only").split():
         call(f"{command} >&2")
-        call("git checkout -q -- . && dvc checkout -q")
+        call("git checkout -q -- . && dvc checkout -q dvc.yaml")
     return command
 
 

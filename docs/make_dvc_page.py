@@ -48,7 +48,8 @@ def output(command: str) -> str:
 
 def plot(target: str, revisions: str, file: str) -> str:
     """A plot of `dvc plots diff` as a picture."""
-    spec = json.loads(call(f'dvc plots diff {revisions} --targets "{target}" --show-vega'))
+    pattern = target.replace("+", ".")  # DVC takes it as a regular expression
+    spec = json.loads(call(f'dvc plots diff {revisions} --targets "{pattern}" --show-vega'))
     (IMAGES / file).write_bytes(vl_convert.vegalite_to_png(spec, scale=1.5))
     return f"![{target}]({IMAGES.name}/{file})"
 
@@ -66,7 +67,7 @@ def pictures(target: str, revisions: str, file: str) -> str:
 
 
 def main() -> None:
-    if call("git status --porcelain"):
+    if call("git status --porcelain -- . ':!docs'"):
         sys.exit("\nCommit first: an experiment needs a clean work tree.\n")
     page = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string((ROOT / "docs" / "dvc.md.j2").read_text())
     settings = params.load()

@@ -35,14 +35,12 @@ def test_readme_shows_the_committed_results():
     assert tables.for_readme(TABLES, readme) == readme
 
 
-@pytest.mark.skip(reason="docs/dvc.md shows the run before this one: run docs/make_dvc_page.py")
 def test_the_page_about_dvc_is_of_this_run():
     pages = (ROOT / "docs" / "dvc.md", TABLES / "table1.md")
     one, other = (re.search(r"content id\s+([0-9a-f]{12})", page.read_text())[1] for page in pages)
     assert one == other, "run docs/make_dvc_page.py and commit docs"
 
 
-@pytest.mark.skip(reason="docs/dvc.md shows the run before this one: run docs/make_dvc_page.py")
 def test_the_page_about_dvc_is_made_from_its_template():
     """What a person wrote stands in the template; what a command prints is between."""
     page = (ROOT / "docs" / "dvc.md").read_text()
@@ -92,8 +90,7 @@ def test_committed_tolerances_come_from_four_seeds():
         for metric, value in metrics.items():
             found = stated[method][metric]
             assert found["values"][1:] == [other[method][metric] for other in others]
-            assert found["values"][0] == pytest.approx(
-                value, abs=0.002
-            )  # the run that the seeds repeat; last digits move
+            # The run that they repeat: what rounding does to an object in a thousand may move a recall by twice as much.
+            assert found["values"][0] == pytest.approx(value, abs=2 * tolerance.SAME)
             assert len(set(found["values"])) == 4
             assert 0 < found["tolerance"] < 0.25

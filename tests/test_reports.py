@@ -90,7 +90,7 @@ def test_committed_tolerances_come_from_four_seeds():
         for metric, value in metrics.items():
             found = stated[method][metric]
             assert found["values"][1:] == [other[method][metric] for other in others]
-            # The run that they repeat: what rounding does to an object in a thousand may move a recall by twice as much.
+            # The run that they repeat; rounding may move a recall, of fewer pixels, by twice as much.
             assert found["values"][0] == pytest.approx(value, abs=2 * tolerance.SAME)
             assert len(set(found["values"])) == 4
             assert 0 < found["tolerance"] < 0.25

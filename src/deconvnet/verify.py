@@ -53,13 +53,16 @@ def strangers(folder: Path = ROOT) -> list[str]:
     long = {name: stages_of(folder / name) for name in provenance.EXTRA if (folder / name / "dvc.lock").is_file()}
     every = [*stages.values(), *(stage for extra in long.values() for stage in extra.values())]
     made = {out["path"]: out["md5"] for stage in every for out in stage["outs"]}
-    inside = {*made, *(str(parent) for path in made for parent in PurePosixPath(path).parents)}
+    here = {out["path"] for stage in stages.values() for out in stage["outs"]}
+    inside, here = (
+        {*paths, *(str(up) for path in paths for up in PurePosixPath(path).parents)} for paths in (made, here)
+    )
     code = {dep["path"]: dep["md5"] for stage in stages.values() for dep in stage["deps"] if dep["path"] not in inside}
     kept = tracked(folder)
     reports = {path: md5 for path, md5 in made.items() if any(PurePosixPath(k).is_relative_to(path) for k in kept)}
     found = {path for path, md5 in (code | reports).items() if md5_of(folder / path) != md5}
     for name, extra in long.items():
-        deps = {(dep["path"], dep["md5"]) for stage in extra.values() for dep in stage["deps"] if dep["path"] in inside}
+        deps = {(dep["path"], dep["md5"]) for stage in extra.values() for dep in stage["deps"] if dep["path"] in here}
         other = {path for path, md5 in deps if md5 != md5_in(made, path)}
         if other & MEASURED and not moved(*(read_json(folder, path) for path in ("metrics", "tolerance"))):
             other -= MEASURED

@@ -2,8 +2,9 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import torch
 
-from deconvnet import figures, paths, provenance
+from deconvnet import backbone, figures, forecast, params, paths, provenance
 
 KEPT = paths.REPORTS / "benchmarks.json"
 CURVES = {
@@ -13,6 +14,13 @@ CURVES = {
     "crf_pixels": ("pixels", "dense CRF"),
 }
 WORKERS = "proposals", "crf"
+
+
+def flops_a_window() -> float:
+    """Of the paper's network."""
+    with torch.device("meta"):
+        net = backbone.make_deconvnet(params.validate(params.compose("voc2012"), "voc2012"))
+    return forecast.cost(net, net.size, net.size).inference
 
 
 def rows(result: dict) -> list[tuple[str, str, str]]:
@@ -26,6 +34,9 @@ def rows(result: dict) -> list[tuple[str, str, str]]:
         )
         network = spread(inference[f"vs_network_{name}"])
         found.append((f"inference {name}, time against the network's own", network, "≤ 1.15"))
+        rate = flops_a_window() / inference["seconds_per_window"][name] / 1e9
+        most = result["ceiling"][f"{name}_gflops"]
+        found.append((f"inference {name}, share of what matrix products reach", f"{rate / most:.2f}", "–"))
     training, workers = result["training"]["spread"], result["crf"]["workers"]
     found.append(("training, an update against one on a resident batch", spread(training), "≤ 1.10"))
     found.append((f"proposals, {workers} workers against 1", spread(result["proposals"]["spread"]), "≥ 1.8"))

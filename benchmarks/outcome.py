@@ -10,8 +10,8 @@ KEPT = paths.REPORTS / "benchmarks.json"
 CURVES = {
     "images": ("images", "inference, 50 windows each"),
     "windows": ("windows", "inference, one image"),
-    "pixels": ("pixels", "inference, 50 windows"),
-    "crf_pixels": ("pixels", "dense CRF"),
+    "pixels": ("megapixels", "inference, 50 windows"),
+    "crf_pixels": ("megapixels", "dense CRF"),
 }
 WORKERS = "proposals", "crf"
 
@@ -85,7 +85,7 @@ def page(result: dict) -> str:
     if pipeline := result["pipeline"]:
         stages = pd.DataFrame(pipeline["stages"]).T.rename(columns={"before": "before, s", "now": "now, s"})
         stages["ratio"] = stages["before, s"] / stages["now, s"]
-        stages = stages.rename_axis("stage without its training").round(1)
+        stages = stages.sort_values("before, s", ascending=False).rename_axis("stage without its training").round(1)
         text += ["## Where the time of the default goes", pipeline["how"], stages.to_markdown()]
     return "\n\n".join(text) + "\n"
 

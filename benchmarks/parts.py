@@ -141,7 +141,7 @@ def curves(images: list[np.ndarray], cores: int) -> dict:
 
     counts, per_image, scales = [1, 2, 4, 8], [10, 25, 50, 100], [0.25, 0.5, 0.75, 1.0]
     parts = [image[: int(375 * s), : int(500 * s)] for s in scales]
-    pixels = [float(p[..., 0].size) for p in parts]
+    pixels = [p[..., 0].size / 1e6 for p in parts]
     kernel = params.Kernel(**params.compose("voc2012")["crf"]["candidates"][0])
     maps_of = [rng.dirichlet(np.ones(21), p.shape[:2]).transpose(2, 0, 1) for p in parts]
     return {

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import yaml
-from outcome import KEPT
+from outcome import write
 
 from deconvnet import provenance
 from deconvnet.paths import ROOT
@@ -52,8 +52,7 @@ def main() -> None:
         stage: {name: statistics.median(row[stage] for row in rows) for name, rows in found.items()}
         for stage in found["now"][0]
     }
-    result = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
-    result["pipeline"] = {
+    pipeline = {
         "vs_before": statistics.median(b["all"] / n["all"] for b, n in zip(*found.values(), strict=True)),
         "rounds": [[b["all"], n["all"]] for b, n in zip(*found.values(), strict=True)],
         "before": BEFORE,
@@ -62,7 +61,7 @@ def main() -> None:
         "how": f"The whole default with one update a training (contours: all), in fresh clones in turn, "
         f"{rounds} round(s), on {provenance.device()}: `python benchmarks/before.py`.",
     }
-    provenance.write_json(KEPT, result)
+    write(pipeline=pipeline)
 
 
 if __name__ == "__main__":

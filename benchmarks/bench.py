@@ -2,11 +2,10 @@
 
 Everything is a ratio of two ways measured side by side: the release's way, the network alone, a batch that is already
 there, one worker. Pictures are generated scenes of a photograph's size; weights are random where they do not matter,
-and the default's own (models/, after make repro) where they do. `pipeline` and `compiled` come from before.py and
-compiled.py beside this, and are kept.
+and the default's own (models/, after make repro) where they do. `pipeline` and `compiled` are before.py's and
+compiled.py's, and are kept.
 """
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from measure import ceiling, has_bf16, peak_gigabytes, precise, ratio, side_by_side, this_machine
-from outcome import KEPT, write
+from outcome import write
 from parts import curves, points_lost, size_of_maps, training_step
 from release import score_windows as as_released
 
@@ -103,8 +102,7 @@ def main() -> None:
         result["scores"] = size_of_maps(images)
         result["points_lost"] = points_lost()
         result["curves"] = curves(images, cores)
-    known = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
-    write(result | {part: known.get(part) for part in ("pipeline", "compiled")})
+    write(**result)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What `make bench` writes: reports/benchmarks.json, .md and .png."""
 
+import json
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
@@ -25,7 +27,7 @@ def flops_a_window() -> float:
 
 def rows(result: dict) -> list[tuple[str, str, str]]:
     """(what, how it came out, wanted)."""
-    inference, scores, pipeline = result["inference"], result["scores"], result["pipeline"]
+    inference, scores, pipeline = result["inference"], result["scores"], result.get("pipeline")
     found = []
     for name in (key.removeprefix("vs_release_") for key in inference if key.startswith("vs_release_")):
         wanted = "≥ 5" if name == "bf16" else "≥ 2.5"
@@ -47,7 +49,7 @@ def rows(result: dict) -> list[tuple[str, str, str]]:
         for way, what, wanted in (("stored", "score maps as stored", "≤ 0.05"), ("bf16", "bfloat16", "≤ 0.1")):
             if way in lost:
                 found.append((f"points of mean IoU lost by {what}", f"{lost['most'][way]:+.3f}", wanted))
-    for what, compiled in (result["compiled"] or {}).items():
+    for what, compiled in result.get("compiled", {}).items():
         found.append((f"{what} by torch.compile, times as fast (not used)", spread(compiled), "–"))
     if pipeline:
         found.append(
@@ -82,7 +84,7 @@ def page(result: dict) -> str:
         "![Scaling curves](benchmarks.png)",
         lines.to_markdown(index=False),
     ]  # fmt: skip
-    if pipeline := result["pipeline"]:
+    if pipeline := result.get("pipeline"):
         stages = pd.DataFrame(pipeline["stages"]).T.rename(columns={"before": "before, s", "now": "now, s"})
         stages["ratio"] = stages["before, s"] / stages["now, s"]
         stages = stages.sort_values("before, s", ascending=False).rename_axis("stage without its training").round(1)
@@ -108,9 +110,16 @@ def figure(result: dict) -> plt.Figure:
     return drawn
 
 
-def write(result: dict) -> None:
-    provenance.write_json(KEPT, result)
-    KEPT.with_suffix(".md").write_text(page(result))
-    caption = f"{result['machine']['device']}, at {result['machine']['commit']}"
-    figures.save(figure(result), KEPT.with_suffix(".png"), caption)
-    print(page(result))
+def kept() -> dict:
+    """What was measured last, as far as it is."""
+    return json.loads(KEPT.read_text()) if KEPT.is_file() else {}
+
+
+def write(**parts: object) -> None:
+    """Puts `parts` in place of what was measured of them; the page and the figure as soon as `make bench` has run."""
+    provenance.write_json(KEPT, kept() | parts)
+    if "curves" in (result := kept()):  # as the file has it, rounded: whoever reads it makes the same page
+        KEPT.with_suffix(".md").write_text(page(result))
+        caption = f"{result['machine']['device']}, at {result['machine']['commit']}"
+        figures.save(figure(result), KEPT.with_suffix(".png"), caption)
+        print(page(result))

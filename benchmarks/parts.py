@@ -18,6 +18,16 @@ UPDATES = 48
 METHODS = "deconvnet", "fcn8s", "edeconvnet"
 
 
+def resident_updates(net: torch.nn.Module, batch: tuple, solver: params.Solver, updates: int) -> None:
+    """Forward, backward and step, on a batch (images, labels) that lies on the device."""
+    optimizer, (images, labels) = make_optimizer(net, solver), batch
+    images = images.contiguous(memory_format=torch.channels_last)
+    for _ in range(updates):
+        optimizer.zero_grad()
+        loss_of(net(images), labels).backward()
+        optimizer.step()
+
+
 def training_step(folder: Path, names: list[str]) -> dict:
     """Updates of the default's stage 2 as `training.train` makes them, against the same step on one resident batch."""
     settings = params.load()
@@ -27,15 +37,11 @@ def training_step(folder: Path, names: list[str]) -> dict:
     net = backbone.make_deconvnet(settings).to(training.machine.device(), memory_format=torch.channels_last)
     there = tuple(part.to(training.machine.device()) for part in batches[0])
 
-    def resident() -> None:
-        optimizer = make_optimizer(net.train(), solver)
-        x = there[0].contiguous(memory_format=torch.channels_last)
-        for _ in range(UPDATES):
-            optimizer.zero_grad()
-            loss_of(net(x), there[1]).backward()
-            optimizer.step()
-
-    seconds = side_by_side({"loader": lambda: training.train(net, batches, solver), "resident": resident})
+    variants = {
+        "loader": lambda: training.train(net, batches, solver),
+        "resident": lambda: resident_updates(net.train(), there, solver, UPDATES),
+    }
+    seconds = side_by_side(variants)
     found = ratio(seconds["loader"], seconds["resident"])
     return {
         "vs_resident_batch": found["median"],

@@ -67,7 +67,7 @@ def pictures(target: str, revisions: str, file: str) -> str:
 
 
 def main() -> None:
-    if call("git status --porcelain -- . ':!docs'"):
+    if call("git status --porcelain"):
         sys.exit("\nCommit first: an experiment needs a clean work tree.\n")
     page = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string((ROOT / "docs" / "dvc.md.j2").read_text())
     settings = params.load()

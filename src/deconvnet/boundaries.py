@@ -14,9 +14,8 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from deconvnet import boxes, checkpoints, cutting, machine, maps, voc
+from deconvnet import boxes, checkpoints, cutting, machine, maps, parallel, voc
 from deconvnet.examples import Batches, Images
 from deconvnet.files import digest, finished, stamps
 from deconvnet.params import Boundaries
@@ -142,6 +141,10 @@ def find_boundaries(net: BoundaryNet, folder: Path, names: list[str], scales: li
         }
 
     checkpoints.claim("Contours", made_from, {maps.boundaries_path(name).parent for name in names})
-    for name in tqdm(names, desc="boundaries", unit="image", mininterval=1):
+
+    def one(name: str) -> None:
         if not finished(maps.boundaries_path(name)):
             maps.save_boundaries(name, probability(net, voc.read_image(folder, name), scales))
+
+    for _ in parallel.in_lanes(one, names, "boundaries"):
+        pass

@@ -44,7 +44,8 @@ def in_lanes(task: Callable, items: Iterable, what: str, unit: str = "image") ->
     one network.
 
     On a CPU two share the threads of arithmetic: windows are put together by steps too small to divide, and meanwhile
-    the other image's convolutions go on. A GPU takes one after the other.
+    the other image's convolutions go on. A GPU takes one after the other. DeconvNet's batches of windows give the same
+    bytes by one thread or two; other networks may not (measured: those of the contours and FCN-8s do not).
     """
     import torch  # late: the stages without a network start seconds sooner
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -121,3 +122,41 @@ def test_few_items_stay_in_this_process(monkeypatch):
     here = list(parallel.over(lambda item: os.getpid(), range(5), "few", least=3))
     assert here == [os.getpid()] * 5
     assert list(parallel.over(abs, [], "none")) == []
+
+
+@pytest.fixture
+def four_threads(monkeypatch):
+    """Of arithmetic, on a CPU."""
+    monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_lanes_share_the_threads_of_arithmetic_and_keep_the_order(four_threads):
+    """Each waits for the other here, so they run at once; the first item ends last, and comes first all the same."""
+    both = threading.Barrier(parallel.LANES, timeout=30)
+
+    def task(item: int) -> tuple[int, int]:
+        both.wait()
+        time.sleep(0.1 * (item == 0))
+        return item, torch.get_num_threads()
+
+    found = list(parallel.in_lanes(task, range(4), "lanes"))
+    assert found == [(item, 4 // parallel.LANES) for item in range(4)]
+    assert torch.get_num_threads() == 4
+
+
+def test_what_fails_in_a_lane_ends_them(four_threads):
+    begun = []
+
+    def task(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.02)
+        raise ValueError(f"item {item}")
+
+    with pytest.raises(ValueError, match="item 0"):
+        list(parallel.in_lanes(task, range(100), "lanes"))
+    assert len(begun) < 50
+    assert torch.get_num_threads() == 4

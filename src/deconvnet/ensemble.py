@@ -2,9 +2,8 @@
 
 import numpy as np
 from scipy.special import softmax
-from tqdm import tqdm
 
-from deconvnet import maps
+from deconvnet import maps, parallel
 
 
 def probabilities(scores: np.ndarray) -> np.ndarray:
@@ -33,6 +32,10 @@ def of_method(method: str, name: str, rule: str) -> np.ndarray:
 
 
 def predict_all(method: str, names: list[str], rule: str) -> None:
-    """The ensemble's label maps, kept as `method`."""
-    for name in tqdm(names, desc=f"{rule} ensemble", unit="image", mininterval=1):
+    """The ensemble's label maps, kept as `method`; made over all cores or a cluster."""
+
+    def one(name: str) -> None:
         maps.save_prediction(method, name, of_method("edeconvnet", name, rule))
+
+    for _ in parallel.over(one, names, f"{rule} ensemble"):
+        pass

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 
 def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
@@ -39,7 +38,7 @@ def digest(*parts) -> str:
     """SHA-256 over the contents of arrays, tensors, tables, bytes, and of what JSON can write."""
     found = hashlib.sha256()
     for part in parts:
-        if isinstance(part, pd.DataFrame):
+        if hasattr(part, "to_csv"):  # a table; pandas itself takes a while to import, and few stages' runners need it
             part = part.to_csv().encode()
         elif hasattr(part, "numpy"):  # a tensor, of any type and on any device
             part = np.atleast_1d(part.detach().cpu().float().numpy())

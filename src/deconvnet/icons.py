@@ -100,6 +100,12 @@ def glyph(name: str) -> tuple[np.ndarray, np.ndarray]:
     return ink[y : y + h, x : x + w], filled[y : y + h, x : x + w]
 
 
+@cache
+def hull(name: str) -> np.ndarray:
+    """The corners (N, 2) of the silhouette's convex hull, x and y: its extent hangs on no other point."""
+    return cv2.convexHull(np.argwhere(glyph(name)[1] > 127)[:, ::-1].astype(np.int32))[:, 0]
+
+
 def noise(rng: np.random.Generator, width: int, height: int, coarsest: int, slope: float) -> np.ndarray:
     """Multi-octave noise, (height, width) float32 of mean 0 and deviation 1; `slope` weighs each finer octave."""
     total, weight, cell = np.zeros((height, width), np.float32), 1.0, coarsest
@@ -148,7 +154,7 @@ def place(
     cos, sin = np.cos(angle), np.sin(angle)
     shape = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1, shear], [0, 1]]) @ np.diag(np.exp([aspect, -aspect]))
     frame = np.array([width, height])
-    extent = np.ptp(np.argwhere(masks[1] > 127)[:, ::-1] @ shape.T, axis=0)
+    extent = np.ptp(hull(name) * (flip, 1) @ shape.T, axis=0)
     scale = np.clip(size / np.sqrt(np.prod(extent)), (MIN_SIDE + 1) / min(extent), 1.25 * min(frame / extent))
     near, far = (0, frame) if rng.random() < FREE else np.sort([extent * scale / 2, frame - extent * scale / 2], axis=0)
     centre = rng.uniform(near, far)

@@ -88,7 +88,7 @@ def score_all(
 ) -> None:
     """Score map and label map of every image by `model`, deconvnet or fcn8s; those of a killed run are kept.
 
-    Images are read ahead and maps are written behind, so that a GPU waits for neither.
+    Images are read ahead and maps are written behind, so that the network waits for neither.
     """
 
     def made_from() -> dict[str, str]:
@@ -105,21 +105,20 @@ def score_all(
     groups = [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
     groups = [group for group in groups if not all(finished(maps.prediction_path(model, name)) for name in group)]
     found = [{name: proposals.get(name) for name in group} for group in groups]
+    unit = f"{GROUP} images"
     if machine.cluster():
         task = partial(score_on_cluster, model, made_from()["weights"], settings)
-        for _ in parallel.over(task, found, model, unit=f"{GROUP} images"):
+        for _ in parallel.over(task, found, model, unit):
+            pass
+    elif model == "deconvnet" and machine.device().type == "cpu":  # FCN-8s has nothing to put together
+        task = partial(score_groups, model, for_inference(net), settings)
+        for _ in parallel.in_lanes(task, [[group] for group in found], model, unit):
             pass
     else:
-        bar = tqdm(
-            total=len(names), initial=len(names) - sum(map(len, groups)), desc=model, unit="image", mininterval=1
-        )
-        score_groups(model, for_inference(net), found, settings, bar)
-        bar.close()
+        score_groups(model, for_inference(net), settings, tqdm(found, desc=model, unit=unit, mininterval=1))
 
 
-def score_groups(
-    model: str, net: nn.Module, groups: Iterable[dict[str, np.ndarray]], settings: Inference, bar: tqdm | None = None
-) -> None:
+def score_groups(model: str, net: nn.Module, settings: Inference, groups: Iterable[dict[str, np.ndarray]]) -> None:
     """Scores images group by group, each group {name: proposals}, and writes both maps of each image."""
 
     def read(group: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
@@ -147,8 +146,6 @@ def score_groups(
                 for part in parts:
                     later(file.add, part.cpu().numpy())
                 later(file.close)
-                if bar is not None:
-                    bar.update()
         for written in behind:
             written.result()
 
@@ -166,7 +163,7 @@ def trained(model: str, weights: str) -> nn.Module:
 
 def score_on_cluster(model: str, weights: str, settings: Inference, group: dict[str, np.ndarray]) -> None:
     """What a worker does with one group: the files that it writes are all that it answers."""
-    score_groups(model, trained(model, weights), [group], settings)
+    score_groups(model, trained(model, weights), settings, [group])
 
 
 def ahead(read: Callable, items: Iterable) -> Iterator:

@@ -6,6 +6,7 @@ share: docs/scaling.md.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from deconvnet.files import digest
 from deconvnet.paths import ROOT
 
 CODE = digest(*(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))  # as this process began
+LANES = 2  # more would fill cores no better, and memory holds the scores of each
 WAIT = 10  # seconds for a scheduler to answer, and for its workers
 
 
@@ -35,6 +37,26 @@ def over(task: Callable, items: Iterable, what: str, unit: str = "image", least:
         # In a tuple: a large array or table by itself dask would place on one worker alone, with which it could die.
         results = parallel(call((item,)) for item in items)
         yield from tqdm(results, total=len(items), desc=what, unit=unit, mininterval=1)
+
+
+def in_lanes(task: Callable, items: Iterable, what: str, unit: str = "image") -> Iterator:
+    """task(item) of each item, in their order, as they come, in threads of this process: for what torch computes with
+    one network.
+
+    On a CPU two share the threads of arithmetic: windows are put together by steps too small to divide, and meanwhile
+    the other image's convolutions go on. A GPU takes one after the other. DeconvNet's batches of windows give the same
+    bytes by one thread or two; other networks may not (measured: those of the contours and FCN-8s do not).
+    """
+    import torch  # late: the stages without a network start seconds sooner
+
+    items, threads = list(items), torch.get_num_threads()
+    lanes = min(threads, LANES) if machine.device().type == "cpu" else 1
+    share = {"initializer": torch.set_num_threads, "initargs": (threads // lanes,)}  # a thread's own setting
+    try:
+        with ThreadPoolExecutor(lanes, **share) as pool:
+            yield from tqdm(pool.map(task, items), total=len(items), desc=what, unit=unit, mininterval=1)
+    finally:
+        torch.set_num_threads(threads)  # for threads to come
 
 
 def _call(task: Callable, where: tuple[str, str] | None, item: tuple):

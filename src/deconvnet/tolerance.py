@@ -14,8 +14,6 @@ from pathlib import Path
 from deconvnet.paths import REPORTS
 from deconvnet.tables import METHODS
 
-SAME = 0.001  # of mean IoU: what rounding may do, in another precision of inference or another store of scores
-
 
 def spread(runs: list[dict]) -> dict:
     """{method: {metric: {"values": [one a run], "tolerance": 3 standard deviations}}}"""
@@ -36,11 +34,6 @@ def compare(committed: dict, other: dict, tolerances: dict) -> list[str]:
             verdict = "ok" if abs(ours - theirs) <= allowed else "FAILED"
             lines.append(f"{verdict} {method}.{metric}: {theirs:.4f}, committed {ours:.4f}, tolerance {allowed:.4f}")
     return lines
-
-
-def moved(metrics: dict, tolerances: dict) -> list[str]:
-    """The methods whose mean IoU is more than a tenth of a point from that of the run which the seeds repeat."""
-    return [m for m in METHODS if abs(metrics[m]["mean_iou"] - tolerances[m]["mean_iou"]["values"][0]) > SAME]
 
 
 def main(other: str) -> int:

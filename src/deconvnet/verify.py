@@ -21,9 +21,6 @@ from ruamel.yaml import YAML
 from deconvnet import provenance
 from deconvnet.paths import ROOT
 from deconvnet.pipeline import DEFAULT
-from deconvnet.tolerance import moved
-
-MEASURED = {"data/samples", "reports/metrics.json"}
 
 CLONES = (  # below one temporary folder: the path, and the processes of the CPU stages and of the training batches
     ("a/deconvnet", {"DECONVNET_CORES": "1", "DECONVNET_WORKERS": "0"}),
@@ -46,38 +43,27 @@ def strangers(folder: Path = ROOT) -> list[str]:
     reports that it did not write.
 
     The long runs' code may be older than today's: they stand as long as what they were made from is what the default's
-    run makes today, by the hashes that DVC has of both, and their settings are today's. What is measured of the default
-    may have other last digits: its means must be the same to a tenth of a point.
+    run makes today, by the hashes that DVC has of both, and their settings are today's.
     """
     stages, params = stages_of(folder), YAML(typ="safe").load(folder / "params.yaml")
     long = {name: stages_of(folder / name) for name in provenance.EXTRA if (folder / name / "dvc.lock").is_file()}
     every = [*stages.values(), *(stage for extra in long.values() for stage in extra.values())]
     made = {out["path"]: out["md5"] for stage in every for out in stage["outs"]}
-    here = {out["path"] for stage in stages.values() for out in stage["outs"]}
-    inside, here = (
-        {*paths, *(str(up) for path in paths for up in PurePosixPath(path).parents)} for paths in (made, here)
-    )
+    inside = {*made, *(str(parent) for path in made for parent in PurePosixPath(path).parents)}
     code = {dep["path"]: dep["md5"] for stage in stages.values() for dep in stage["deps"] if dep["path"] not in inside}
     kept = tracked(folder)
     reports = {path: md5 for path, md5 in made.items() if any(PurePosixPath(k).is_relative_to(path) for k in kept)}
     found = {path for path, md5 in (code | reports).items() if md5_of(folder / path) != md5}
     for name, extra in long.items():
-        deps = {(dep["path"], dep["md5"]) for stage in extra.values() for dep in stage["deps"] if dep["path"] in here}
-        other = {path for path, md5 in deps if md5 != md5_in(made, path)}
-        if other & MEASURED and not moved(*(read_json(folder, path) for path in ("metrics", "tolerance"))):
-            other -= MEASURED
-        found |= {f"{name}/dvc.lock: {path}" for path in other}
+        deps = {(dep["path"], dep["md5"]) for stage in extra.values() for dep in stage["deps"] if dep["path"] in inside}
+        found |= {f"{name}/dvc.lock: {path}" for path, md5 in deps if md5 != md5_in(made, path)}
     for stage in every:
         for key, value in stage.get("params", {}).get("params.yaml", {}).items():
             if value != reduce(lambda section, name: section.get(name, {}), key.split("."), params):
                 found.add(f"params.yaml: {key}")
-    if read_json(folder, "contents") != provenance.content_ids(folder):
+    if json.loads((folder / "reports" / "contents.json").read_text()) != provenance.content_ids(folder):
         found.add("reports/contents.json")
     return sorted(found | {*provenance.stale_reports(folder)})
-
-
-def read_json(folder: Path, report: str) -> dict:
-    return json.loads((folder / "reports" / f"{report}.json").read_text())
 
 
 def md5_of(path: Path) -> str | None:

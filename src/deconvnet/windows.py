@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from deconvnet import cutting, inference, samples, voc
+from deconvnet import cutting, inference, parallel, samples, voc
 from deconvnet.examples import Images
 from deconvnet.params import Inference
 from deconvnet.paths import STEPS
@@ -18,13 +17,14 @@ RULES = ("maximum", "sum", "mean")
 
 def predict(net: nn.Module, images: Images, names: list[str], proposals: dict, settings: Inference) -> dict:
     """{name: label map}, as inference.score_all makes them but kept in memory."""
-    found = {}
-    for name in tqdm(names, desc="windows", unit="image", mininterval=1):
+
+    def one(name: str) -> np.ndarray:
         image = images[name][0]
         windows = inference.choose_windows(proposals[name], image.shape[:2], settings)
         scores = inference.score_windows(net, image, windows, settings.batch, settings.antialias)
-        found[name] = scores.argmax(dim=0).byte().cpu().numpy()
-    return found
+        return scores.argmax(dim=0).byte().cpu().numpy()
+
+    return dict(zip(names, parallel.in_lanes(one, names, "windows"), strict=True))
 
 
 def by_size(windows: np.ndarray) -> np.ndarray:
@@ -84,26 +84,26 @@ def study(
     and {name: label maps (counts, H, W)} of the best first.
     """
     more = settings.model_copy(update={"windows": max(counts)})
-    found: dict[str, list[np.ndarray]] = {}
-    maps = {}
-    for name in tqdm(names, desc="more and more windows", unit="image", mininterval=1):
+
+    def one(name: str) -> tuple[np.ndarray, Samples]:
         image, truth, _ = images[name]
         shape, antialias = truth.shape, settings.antialias
         windows = inference.choose_windows(proposals[name], shape, more)
         (scores,) = inference.scores_of(net, [image], [windows], settings.batch, antialias)
-        maps[name] = np.stack(list(grow(scores, windows, shape, counts, antialias)))
+        best = np.stack(list(grow(scores, windows, shape, counts, antialias)))
         used, kept = windows[: settings.windows], scores[: settings.windows]
         order, fewer = by_size(used), [n for n in counts if n <= settings.windows]
         *largest, highest = grow(kept[order], used[order], shape, [*fewer, settings.windows], antialias)
         summed, covered = total(kept, used, shape, antialias)
-        labelled = {f"best/{n}": m for n, m in zip(counts, maps[name], strict=True)}
+        labelled = {f"best/{n}": m for n, m in zip(counts, best, strict=True)}
         labelled |= {f"largest/{n}": m for n, m in zip(fewer, largest, strict=True)}
         labelled["rule/maximum"] = highest  # the order makes no difference
         for rule, scored in (("sum", summed), ("mean", summed / covered.clamp(min=1))):
             labelled[f"rule/{rule}"] = scored.argmax(dim=0).byte().cpu().numpy()
-        for key, predicted in labelled.items():
-            found.setdefault(f"windows/{key}", []).append(samples.tally(truth, predicted))
-    return {key: np.stack(value) for key, value in found.items()}, maps
+        return best, {f"windows/{key}": samples.tally(truth, predicted) for key, predicted in labelled.items()}
+
+    maps, tallies = zip(*parallel.in_lanes(one, names, "more and more windows"), strict=True)
+    return {key: np.stack([t[key] for t in tallies]) for key in tallies[0]}, dict(zip(names, maps, strict=True))
 
 
 def save_steps(maps: dict[str, np.ndarray]) -> None:

@@ -230,6 +230,10 @@ def test_wrong_parameters_are_named_before_dvc_starts(clone, old, new, named):
         params.write_text(text)
 
 
+def test_seeds_that_nobody_has_listed_are_named_before_dvc_starts(clone):
+    assert "N=4, but seeds/dvc.yaml lists the seeds [1, 2, 3]" in pipeline_refuses(clone, "--seeds", "4")
+
+
 @pytest.mark.parametrize("network", ["deconvnet", "fcn8s"])
 def test_weights_of_another_network_are_named_before_dvc_starts(tmp_path, network):
     settings, path = params.compose("smoke"), tmp_path / "other.caffemodel"

@@ -88,6 +88,16 @@ def test_what_a_killed_run_took_from_the_reports_is_put_back(project, monkeypatc
     assert taken.read_text() == content
 
 
+@pytest.mark.parametrize(("status", "arguments", "stays"), [(0, [], False), (1, [], True), (0, ["data"], True)])
+def test_a_failed_notebook_stays_until_all_is_done(project, monkeypatch, status, arguments, stays):
+    failed = project / "reports" / "notebooks" / "train_stage2.failed.ipynb"
+    failed.parent.mkdir(exist_ok=True)
+    failed.write_text("{}")
+    monkeypatch.setattr(pipeline, "dvc", lambda folder, *arguments: status)
+    assert pipeline.reproduce(project, arguments) == status
+    assert failed.exists() == stays
+
+
 def test_what_differs_is_named():
     first = {"reports/metrics.json": "1", "models/a.safetensors": "2", "data/gone": "3"}
     second = {"reports/metrics.json": "1", "models/a.safetensors": "9", "data/new": "3"}

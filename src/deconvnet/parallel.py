@@ -20,7 +20,7 @@ from deconvnet.files import digest
 from deconvnet.paths import ROOT
 
 CODE = digest(*(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))  # as this process began
-LANES = 2  # more would fill cores no better, and memory holds the scores of each
+LANES = 2  # memory holds the scores of each; more were not tried
 WAIT = 10  # seconds for a scheduler to answer, and for its workers
 
 

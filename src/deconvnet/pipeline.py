@@ -149,6 +149,11 @@ def reproduce(folder: Path, arguments: list[str]) -> int:
         status = dvc(folder, "repro", "--force", "--single-item", *REPORTING)
     if status:
         copy_missing(kept, reports)
+    elif not arguments:
+        for path in reports.glob(
+            "notebooks/*.failed.ipynb"
+        ):  # of a killed run, whose stage DVC now took from its cache
+            path.unlink()
     shutil.rmtree(kept, ignore_errors=True)
     return status
 
@@ -202,12 +207,17 @@ def main() -> None:
         from deconvnet.proposals import fetch_forest  # likewise
 
         settings["proposals"]["forest"] = str(fetch_forest(params.Proposals(**settings["proposals"]), DOWNLOADS))
+    seeds = params.read_yaml(ROOT / "seeds" / "dvc.yaml")["stages"]["train"]["matrix"]["seed"]
+    if arguments.seeds > len(seeds):
+        raise UserError(
+            f"N={arguments.seeds}, but seeds/dvc.yaml lists the seeds {seeds}: write more there, or take less."
+        )
     folder = ROOT if settings["profile"] == DEFAULT else prepare_apart(settings)
     steps = [lambda: reproduce(folder, for_dvc)]
     if arguments.ablations:
         steps.append(lambda: reproduce_extra(folder, "ablations", ["train"]))
     if arguments.seeds:
-        targets = [f"train@{k + 1}" for k in range(arguments.seeds)]
+        targets = [f"train@{seed}" for seed in seeds[: arguments.seeds]]
         steps.append(lambda: reproduce_extra(folder, "seeds", targets))
     if len(steps) > 1:
         steps.append(steps[0])

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import yaml
+from measure import here
 from outcome import write
 
 from deconvnet import provenance
@@ -52,6 +53,7 @@ def run(clone: Path, commit: str) -> dict[str, float]:
 
 def main() -> None:
     rounds, found = int(sys.argv[1]) if len(sys.argv) > 1 else 1, {"before": [], "now": []}
+    of = here()
     for number in range(rounds):
         for name, commit in (("before", BEFORE), ("now", provenance.printed("git", "rev-parse", "HEAD"))):
             with tempfile.TemporaryDirectory() as folder:
@@ -65,12 +67,11 @@ def main() -> None:
         "vs_before": statistics.median(b["all"] / n["all"] for b, n in zip(*found.values(), strict=True)),
         "rounds": [[b["all"], n["all"]] for b, n in zip(*found.values(), strict=True)],
         "before": BEFORE,
-        "now": provenance.printed("git", "rev-parse", "--short=12", "HEAD"),
         "stages": stages,
         "how": f"The whole default with one update a training, in fresh clones in turn, "
         f"{rounds} round(s), on {provenance.device()}: `python benchmarks/before.py`.",
     }
-    write(pipeline=pipeline)
+    write(pipeline=pipeline | of)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,14 @@ def side_by_side(variants: dict[str, Callable[[], object]], repeats: int = REPEA
 
 
 def ratio(slow: list[float], fast: list[float], scale: float = 1.0) -> dict[str, float]:
-    """`scale` × slow / fast: the median over the rounds, the lowest and the highest."""
+    """`scale` × slow / fast: the median over the rounds, the lowest and the highest; and where and when."""
     found = [scale * s / f for s, f in zip(slow, fast, strict=True)]
-    return {"median": statistics.median(found), "lowest": min(found), "highest": max(found)}
+    return {"median": statistics.median(found), "lowest": min(found), "highest": max(found)} | here()
+
+
+def here() -> dict[str, str]:
+    """Where a number is from, since not all can be had everywhere: some need models/, some bfloat16."""
+    return {"on": f"{provenance.device()}, at {provenance.printed('git', 'rev-parse', '--short=12', 'HEAD')}"}
 
 
 def ceiling(side: int = 2048) -> dict[str, float]:

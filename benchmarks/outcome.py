@@ -1,6 +1,7 @@
 """What `make bench` writes: reports/benchmarks.json, .md and .png."""
 
 import json
+import string
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -25,36 +26,39 @@ def flops_a_window() -> float:
     return forecast.cost(net, net.size, net.size).inference
 
 
-def rows(result: dict) -> list[tuple[str, str, str]]:
-    """(what, how it came out, wanted)."""
-    inference, scores, pipeline = result["inference"], result["scores"], result.get("pipeline")
+def rows(result: dict) -> list[tuple[str, str, str, str]]:
+    """(what, how it came out, wanted, where and when)."""
+    inference, pipeline = result["inference"], result.get("pipeline")
     found = []
+
+    def add(what: str, ratio: dict, wanted: str = "–") -> None:
+        found.append((what, spread(ratio), wanted, ratio["on"]))
+
     for name in (key.removeprefix("vs_release_") for key in inference if key.startswith("vs_release_")):
         wanted = "≥ 5" if name == "bf16" else "≥ 2.5"
-        found.append(
-            (f"inference {name}, times as fast as the release's way", spread(inference[f"vs_release_{name}"]), wanted)
-        )
-        network = spread(inference[f"vs_network_{name}"])
-        found.append((f"inference {name}, time against the network's own", network, "≤ 1.15"))
-        rate = flops_a_window() / inference["seconds_per_window"][name] / 1e9
-        most = result["ceiling"][f"{name}_gflops"]
-        found.append((f"inference {name}, share of what matrix products reach", f"{rate / most:.2f}", "–"))
-    training, workers = result["training"]["spread"], result["crf"]["workers"]
-    found.append(("training, an update against one on a resident batch", spread(training), "≤ 1.10"))
-    found.append((f"proposals, {workers} workers against 1", spread(result["proposals"]["spread"]), "≥ 1.8"))
-    found.append((f"dense CRF, {workers} workers against 1", spread(result["crf"]["spread"]), "≥ 1.8"))
-    if scores["megabytes_per_image"] is not None:
-        found.append(("score map of a 500×375 picture, MB", f"{scores['megabytes_per_image']:.2f}", "≤ 3"))
-    if lost := result["points_lost"]:
-        for way, what, wanted in (("stored", "score maps as stored", "≤ 0.05"), ("bf16", "bfloat16", "≤ 0.1")):
-            if way in lost:
-                found.append((f"points of mean IoU lost by {what}", f"{lost['most'][way]:+.3f}", wanted))
+        add(f"inference {name}, times as fast as the release's way", inference[f"vs_release_{name}"], wanted)
+        add(f"inference {name}, time against the network's own", inference[f"vs_network_{name}"], "≤ 1.15")
+        if seconds := inference["seconds_per_window"].get(name):
+            rate = flops_a_window() / seconds / 1e9 / result["ceiling"][f"{name}_gflops"]
+            what = f"inference {name}, share of what matrix products reach"
+            found.append((what, f"{rate:.2f}", "–", inference[f"vs_release_{name}"]["on"]))
+    add("training, an update against one on a resident batch", result["training"]["spread"], "≤ 1.10")
+    for name, what in (("cores", "arithmetic alone"), ("proposals", "proposals"), ("crf", "dense CRF")):
+        wanted = "–" if name == "cores" else "≥ 1.8"
+        if name in result:
+            add(f"{what}, {result[name]['workers']} workers against 1", result[name]["spread"], wanted)
+    if scores := result.get("scores"):
+        size = f"{scores['megabytes_per_image']:.2f}"
+        found.append(("score map of a 500×375 picture, MB", size, "≤ 3", scores["on"]))
+    lost = result.get("points_lost", {"most": {}})
+    for way, what, wanted in (("stored", "score maps as stored", "≤ 0.05"), ("bf16", "bfloat16", "≤ 0.1")):
+        if way in lost["most"]:
+            found.append((f"points of mean IoU lost by {what}", f"{lost['most'][way]:+.3f}", wanted, lost["on"]))
     for what, compiled in result.get("compiled", {}).items():
-        found.append((f"{what} by torch.compile, times as fast (not used)", spread(compiled), "–"))
+        add(f"{what} by torch.compile, times as fast (not used)", compiled)
     if pipeline:
-        found.append(
-            (f"all but training, times as fast as at {pipeline['before']}", f"{pipeline['vs_before']:.2f}", "≥ 1.5")
-        )
+        what, measured = f"all but training, times as fast as at {pipeline['before']}", f"{pipeline['vs_before']:.2f}"
+        found.append((what, measured, "≥ 1.5", pipeline["on"]))
     return found
 
 
@@ -63,11 +67,14 @@ def spread(ratio: dict[str, float]) -> str:
 
 
 def page(result: dict) -> str:
-    machine, ceiling = result["machine"], result["ceiling"]
+    machine, ceiling, found = result["machine"], result["ceiling"], rows(result)
     speed = ", ".join(
         f"{key.removesuffix('_gflops')} {value:.0f} GFLOP/s" for key, value in ceiling.items() if "gflops" in key
     )
-    table = pd.DataFrame(rows(result), columns=["measured", "median (lowest–highest)", "aim"])
+    letters = dict(zip(dict.fromkeys(on for *_, on in found), string.ascii_uppercase, strict=False))
+    table = pd.DataFrame(
+        [(*row, letters[on]) for *row, on in found], columns=["measured", "median (lowest–highest)", "aim", "on"]
+    )
     lines = pd.DataFrame(
         [(f"{what}, by {by}", f"{c['slope']:.3g} s", f"{c['offset']:.2g} s", f"{c['r2']:.3f}")
          for key, (by, what) in CURVES.items() for c in [result["curves"][key]]],
@@ -77,8 +84,10 @@ def page(result: dict) -> str:
         "# Benchmarks",
         f"Made by `make bench` at {machine['commit']}: {machine['device']}, {machine['threads']} threads, torch "
         f"{machine['torch']}. Its ceiling in the same run: {speed}, copying {ceiling['copy_gbytes']:.0f} GB/s. "
-        "Each ratio is the median of five rounds in which both ways ran in turn.",
+        "Each ratio is the median of five rounds in which both ways ran in turn. What this machine could not measure "
+        "is of an earlier run.",
         table.to_markdown(index=False),
+        "; ".join(f"{letter}: {on}" for on, letter in letters.items()) + ".",
         "Seconds a window of the paper's network: "
         + ", ".join(f"{k} {v:.3f}" for k, v in result["inference"]["seconds_per_window"].items()) + ".",
         "![Scaling curves](benchmarks.png)",
@@ -116,8 +125,11 @@ def kept() -> dict:
 
 
 def write(**parts: object) -> None:
-    """Puts `parts` in place of what was measured of them; the page and the figure as soon as `make bench` has run."""
-    provenance.write_json(KEPT, kept() | parts)
+    """Puts what was measured in place of what was measured of it before, and keeps the rest, part by part; the page and
+    the figure as soon as `make bench` has run.
+    """
+    old = kept()
+    provenance.write_json(KEPT, old | {part: old.get(part, {}) | found for part, found in parts.items()})
     if "curves" in (result := kept()):  # as the file has it, rounded: whoever reads it makes the same page
         KEPT.with_suffix(".md").write_text(page(result))
         caption = f"{result['machine']['device']}, at {result['machine']['commit']}"

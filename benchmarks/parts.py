@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import has_bf16, peak_gigabytes, precise, ratio, side_by_side
+from measure import has_bf16, here, peak_gigabytes, precise, ratio, side_by_side
 
 from deconvnet import backbone, crf, ensemble, examples, inference, maps, metrics, params, paths, training, voc
 from deconvnet.errors import UserError
@@ -73,10 +73,11 @@ def size_on_disk(scores: np.ndarray) -> int:
             maps.SCORES, maps.PREDICTIONS = kept
 
 
-def size_of_maps(images: list[np.ndarray]) -> dict:
+def size_of_maps(images: list[np.ndarray]) -> dict | None:
     """Megabytes of a photograph's score map, by the default's DeconvNet."""
     if (found := trained()) is None:
-        return {"megabytes_per_image": None, "why": "models/ is empty: make repro first"}
+        print("models/ is empty: score maps and bfloat16 are not measured. make repro first")
+        return None
     (net, _), settings = found
     ready, sizes = precise("32-true", net), []
     for image in images:
@@ -89,7 +90,7 @@ def size_of_maps(images: list[np.ndarray]) -> dict:
         "largest_megabytes": max(sizes),
         "raw_megabytes": 21 * images[0][..., 0].size * 4 / 1e6,
         "images": len(images),
-    }
+    } | here()
 
 
 def points_lost() -> dict | None:
@@ -115,7 +116,8 @@ def points_lost() -> dict | None:
                 confusions[way, method] += metrics.confusion(truth, scores.argmax(axis=0))
     points = {key: 100 * metrics.mean_iou(matrix) for key, matrix in confusions.items()}
     lost = {way: {m: points["exact", m] - points[way, m] for m in METHODS} for way in ways if way != "exact"}
-    return {"images": len(names), "most": {w: max(found.values(), key=abs) for w, found in lost.items()}} | lost
+    most = {way: max(found.values(), key=abs) for way, found in lost.items()}
+    return {"images": len(names), "most": most} | lost | here()
 
 
 def line(x: list[float], seconds: list[float]) -> dict:
@@ -129,7 +131,7 @@ def timed(work: Callable[[], object]) -> float:
     return float(np.median(side_by_side({"it": work}, repeats=3)["it"]))
 
 
-def curves(images: list[np.ndarray], cores: int) -> dict:
+def curves(images: list[np.ndarray]) -> dict:
     """Seconds of inference with the default's network against images, windows an image and pixels; of the CRF against
     pixels.
     """

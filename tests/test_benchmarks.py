@@ -43,7 +43,8 @@ def test_the_releases_way_gives_the_same_map(monkeypatch):
 
 
 def test_ratios_by_hand():
-    assert measure.ratio([2.0, 4.0, 6.0], [1.0, 1.0, 2.0]) == {"median": 3.0, "lowest": 2.0, "highest": 4.0}
+    found = measure.ratio([2.0, 4.0, 6.0], [1.0, 1.0, 2.0])
+    assert found == {"median": 3.0, "lowest": 2.0, "highest": 4.0, "on": measure.here()["on"]}
     assert measure.ratio([1.0], [4.0], scale=2.0)["median"] == 0.5
 
 
@@ -57,6 +58,16 @@ def test_variants_take_turns_and_the_first_round_does_not_count():
 def test_a_line_by_hand():
     found = parts.line([1.0, 2.0, 4.0], [0.5, 0.7, 1.1])
     assert (found["slope"], found["offset"], found["r2"]) == pytest.approx((0.2, 0.3, 1.0))
+
+
+def test_what_was_not_measured_stays_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(outcome, "KEPT", tmp_path / "benchmarks.json")
+    outcome.write(inference={"vs_release_bf16": 4.0, "vs_release_fp32": 2.0}, scores={"megabytes_per_image": 0.5})
+    outcome.write(inference={"vs_release_fp32": 3.0})
+    assert outcome.kept() == {
+        "inference": {"vs_release_bf16": 4.0, "vs_release_fp32": 3.0},
+        "scores": {"megabytes_per_image": 0.5},
+    }
 
 
 def test_the_committed_page_is_of_the_committed_numbers():

@@ -63,7 +63,7 @@ def metrics_of(*means: float) -> dict:
 
 
 def test_tolerance_is_the_interval_of_prediction_for_one_more_run():
-    """By hand: variances 0.01 and four times 0, so 0.002 for each; 99.8 % of t with 10 degrees of freedom lie within 4.144."""
+    """By hand: variances 0.01 and four times 0, so 0.002 each; 99.8 % of t (10 degrees of freedom) lie within 4.144."""
     runs = [metrics_of(first, 0.2, 0.3, 0.4, 0.5) for first in (0.1, 0.2, 0.3)]
     spread = tolerance.spread(runs)
     assert spread["fcn8s"]["mean_iou"]["values"] == [0.1, 0.2, 0.3]

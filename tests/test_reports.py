@@ -71,17 +71,19 @@ def test_tolerance_is_the_interval_of_prediction_for_one_more_run():
         assert found["mean_iou"]["tolerance"] == pytest.approx(4.144 * 0.002**0.5 * (4 / 3) ** 0.5, rel=1e-3)
 
 
-def test_of_unchanged_code_hardly_a_run_is_out_of_tolerance():
-    """Runs that differ as four seeds do: one alarm in a hundred, as stated; and a network worse by a tenth is found."""
+@pytest.mark.parametrize(("independent", "most", "least"), [(5, 5, 500), (1, 20, 495)])
+def test_few_runs_of_unchanged_code_are_out_of_tolerance(independent, most, least):
+    """500 runs that differ as four seeds do, methods apart or all as one; then one of the methods is worse by 0.1."""
     rng, alarms = np.random.default_rng(0), {0.0: 0, 0.1: 0}
     for _ in range(500):
-        known, (new,) = ([metrics_of(*rng.normal(0.4, 0.01, 5)) for _ in range(n)] for n in (4, 1))
-        allowed = tolerance.spread(known)
+        draws = np.repeat(rng.normal(0.4, 0.01, (5, independent)), 5 // independent, axis=1)
+        *known, new = (metrics_of(*draw) for draw in draws)
         for worse in alarms:
             other = new | {"deconvnet": {"mean_iou": new["deconvnet"]["mean_iou"] - worse}}
-            alarms[worse] += any(line.startswith("FAILED") for line in tolerance.compare(allowed, other))
-    assert alarms[0.0] <= 15
-    assert alarms[0.1] == 500
+            lines = tolerance.compare(tolerance.spread(known), other)
+            alarms[worse] += any(line.startswith("FAILED") for line in lines)
+    assert 0 < alarms[0.0] <= most
+    assert alarms[0.1] >= least
 
 
 @pytest.mark.parametrize(("value", "failed"), [(0.42, False), (0.44, True), (0.36, True), (float("nan"), True)])

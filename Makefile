@@ -29,7 +29,7 @@ bench: $(VENV)/installed  ## speed as ratios on this machine, a few minutes: rep
 	@$(RUN) benchmarks/bench.py
 
 test: lint  ## lint, then all tests with one smoke run of the whole pipeline
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/installed  ## ruff; FIX=1 repairs, and puts the notebooks into their canonical form
 	@$(if $(FIX),$(RUN) -m deconvnet.run --tidy && $(VENV)/bin/ruff check -q --fix . && $(VENV)/bin/ruff format -q .)

@@ -10,7 +10,19 @@ import pytest
 
 from deconvnet.paths import ROOT
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes with threads for all cores each would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 PROGRAMS = Path(sys.executable).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `pytest -n 2 --dist loadgroup`: what looks at the smoke run, first, keeps to one process, and so do the tests
+    of a file.
+    """
+    for item in items:
+        smoke = {"clone", "smoke"} & set(item.fixturenames)
+        item.add_marker(pytest.mark.xdist_group("smoke" if smoke else item.path.stem))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("smoke",))
 
 
 def call(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:

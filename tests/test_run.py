@@ -11,7 +11,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from deconvnet.paths import ROOT
-from deconvnet.run import stable
+from deconvnet.run import run, stable
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -96,6 +96,22 @@ def test_two_runs_of_one_notebook_give_the_same_bytes():
     second.cells[1].outputs[:1] = [stream("stdout", "a"), stream("stdout", "\n")]
     assert nbformat.writes(first) != nbformat.writes(second)
     assert nbformat.writes(stable(first)) == nbformat.writes(stable(second))
+
+
+LATE = """
+import logging
+from ipykernel.iostream import IOPubThread
+def stop(self, error=logging.error, stop=IOPubThread.stop):  # ipykernel calls it at its end
+    stop(self)
+    error("late")
+IOPubThread.stop = stop
+"""
+
+
+def test_what_a_kernel_logs_after_its_end_is_not_shown(tmp_path, capfd):
+    nbformat.write(new_notebook(cells=[new_code_cell(LATE)]), tmp_path / "late.ipynb")
+    run(tmp_path / "late.ipynb", tmp_path / "executed.ipynb", {})
+    assert capfd.readouterr().err == ""
 
 
 # Sources

@@ -39,6 +39,8 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a debugger's warning that no reader needs
     "OMP_NUM_THREADS": str(machine.threads()),
 }
+# ipykernel may still answer the request to end when its sockets are closed: tornado would log that as an error of ours.
+QUIET_END = "import atexit, logging; atexit.register(logging.disable)"
 VOLATILE = ("papermill", "execution", "widgets", "language_info")  # times, versions and paths of the machine
 
 
@@ -117,6 +119,7 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
             progress_bar=False,
             stderr_file=sys.stderr,
             config=Config(KernelManager=kernel),
+            extra_arguments=[f"--IPKernelApp.exec_lines={QUIET_END}"],
         )
     nbformat.write(stable(executed), output)
     partial.unlink()

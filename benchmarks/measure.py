@@ -6,6 +6,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,18 +16,33 @@ from deconvnet import folding, machine, provenance
 REPEATS = 5
 
 
-def side_by_side(variants: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, list[float]]:
-    """Seconds of each variant in each round, after one round that does not count."""
-    seconds = {name: [] for name in variants}
+def in_turn(variants: dict[str, Callable[[], float]], repeats: int = REPEATS) -> dict[str, list[float]]:
+    """What each variant returns in each round, after one round that does not count."""
+    found = {name: [] for name in variants}
     for number in range(repeats + 1):
         for name, work in variants.items():
-            started = time.perf_counter()
-            work()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            value = work()
             if number:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+                found[name].append(value)
+    return found
+
+
+def clock() -> float:
+    """Seconds, when all that was asked of the device is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def side_by_side(variants: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, list[float]]:
+    """Seconds of each variant in each round, after one round that does not count."""
+
+    def seconds(work: Callable[[], object]) -> float:
+        started = clock()
+        work()
+        return clock() - started
+
+    return in_turn({name: partial(seconds, work) for name, work in variants.items()}, repeats)
 
 
 def ratio(slow: list[float], fast: list[float], scale: float = 1.0) -> dict[str, float]:

@@ -7,25 +7,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import has_bf16, here, peak_gigabytes, precise, ratio, side_by_side
+from measure import clock, has_bf16, here, in_turn, peak_gigabytes, precise, ratio, side_by_side
 
 from deconvnet import backbone, crf, ensemble, examples, inference, maps, metrics, params, paths, training, voc
 from deconvnet.errors import UserError
 from deconvnet.proposals import edge_boxes, gradient_edges, load_proposals
 from deconvnet.solver import loss_of, make_optimizer
 
-UPDATES = 48
+UPDATES, FIRST = 48, 8  # whose seconds do not count
 METHODS = "deconvnet", "fcn8s", "edeconvnet"
 
 
-def resident_updates(net: torch.nn.Module, batch: tuple, solver: params.Solver, updates: int) -> None:
-    """Forward, backward and step, on a batch (images, labels) that lies on the device."""
+def resident_updates(net: torch.nn.Module, batch: tuple, solver: params.Solver, updates: int, first: int = 0) -> float:
+    """Seconds an update, forward, backward and step, on a batch (images, labels) that lies on the device; without the
+    `first` ones.
+    """
     optimizer, (images, labels) = make_optimizer(net, solver), batch
     images = images.contiguous(memory_format=torch.channels_last)
-    for _ in range(updates):
+    for number in range(updates):
+        if number == first:
+            started = clock()
         optimizer.zero_grad()
         loss_of(net(images), labels).backward()
         optimizer.step()
+    return (clock() - started) / (updates - first)
+
+
+def loaded_updates(net: torch.nn.Module, batches: examples.Batches, solver: params.Solver) -> float:
+    """Seconds an update of `training.train`, without what comes once in its thousands, before and after them, and
+    without the checkpoint of each minute.
+    """
+    at = {}
+    training.train(net, batches, solver, log=lambda step, _: at.update({step: clock()}), points=solver.updates // FIRST)
+    return (at[solver.updates] - at[FIRST]) / (solver.updates - FIRST)
 
 
 def training_step(folder: Path, names: list[str]) -> dict:
@@ -38,15 +52,15 @@ def training_step(folder: Path, names: list[str]) -> dict:
     there = tuple(part.to(training.machine.device()) for part in batches[0])
 
     variants = {
-        "loader": lambda: training.train(net, batches, solver),
-        "resident": lambda: resident_updates(net.train(), there, solver, UPDATES),
+        "loader": lambda: loaded_updates(net, batches, solver),
+        "resident": lambda: resident_updates(net.train(), there, solver, UPDATES, FIRST),
     }
-    seconds = side_by_side(variants)
+    seconds = in_turn(variants)
     found = ratio(seconds["loader"], seconds["resident"])
     return {
         "vs_resident_batch": found["median"],
         "spread": found,
-        "updates_per_second": UPDATES / float(np.median(seconds["loader"])),
+        "updates_per_second": 1 / float(np.median(seconds["loader"])),
         "batch": solver.batch,
         "peak_gigabytes": peak_gigabytes(),
     }

@@ -14,9 +14,8 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from deconvnet import boxes, checkpoints, cutting, machine, maps, voc
+from deconvnet import boxes, checkpoints, cutting, machine, maps, parallel, voc
 from deconvnet.examples import Batches, Images
 from deconvnet.files import digest, finished, stamps
 from deconvnet.params import Boundaries
@@ -141,7 +140,10 @@ def find_boundaries(net: BoundaryNet, folder: Path, names: list[str], scales: li
             "images": digest(stamps(voc.image_path(folder, name) for name in names)),
         }
 
+    def one(name: str) -> None:
+        maps.save_boundaries(name, probability(net, voc.read_image(folder, name), scales))
+
     checkpoints.claim("Contours", made_from, {maps.boundaries_path(name).parent for name in names})
-    for name in tqdm(names, desc="boundaries", unit="image", mininterval=1):
-        if not finished(maps.boundaries_path(name)):
-            maps.save_boundaries(name, probability(net, voc.read_image(folder, name), scales))
+    left = [name for name in names if not finished(maps.boundaries_path(name))]
+    for _ in parallel.in_lanes(one, left, "boundaries"):
+        pass

@@ -110,7 +110,7 @@ def score_all(
         task = partial(score_on_cluster, model, made_from()["weights"], settings)
         for _ in parallel.over(task, found, model, unit):
             pass
-    elif model == "deconvnet" and machine.device().type == "cpu":  # FCN-8s has nothing to put together
+    elif machine.device().type == "cpu":
         task = partial(score_groups, model, for_inference(net), settings)
         for _ in parallel.in_lanes(task, [[group] for group in found], model, unit):
             pass

@@ -43,9 +43,8 @@ def in_lanes(task: Callable, items: Iterable, what: str, unit: str = "image") ->
     """task(item) of each item, in their order, as they come, in threads of this process: for what torch computes with
     one network.
 
-    On a CPU two share the threads of arithmetic: windows are put together by steps too small to divide, and meanwhile
-    the other image's convolutions go on. A GPU takes one after the other. DeconvNet's batches of windows give the same
-    bytes by one thread or two; other networks may not (measured: those of the contours and FCN-8s do not).
+    On a CPU two share the threads of arithmetic: much of what an image asks for is too small to divide, and meanwhile
+    the other image's convolutions go on. A GPU takes one after the other.
     """
     import torch  # late: the stages without a network start seconds sooner
 

@@ -33,7 +33,7 @@ def work(where: str) -> dict[str, str]:
     found = proposals.propose(VOC, names, settings.proposals, "gradient")
     net = backbone.load(backbone.make_deconvnet(settings), "deconvnet")
     inference.score_all("deconvnet", net, names, found, settings.inference)
-    crf.predict_all("deconvnet", names, KERNEL, settings.crf, "mean")
+    crf.predict_all({"deconvnet": KERNEL}, names, settings.crf, "mean")
     result = metrics.evaluate("deconvnet_crf", names, objects, settings.evaluation)
     counted = samples.of_methods(names, objects, ("deconvnet_crf",), 2)
     return {

@@ -270,22 +270,22 @@ def test_the_crf_goes_on_at_the_image_where_it_was(stage, scene, tmp_path, monke
     for name in names:
         maps.save_scores("deconvnet", name, rng.normal(size=(21, 24, 32)))
         voc.save_mask(voc.labels_path(tmp_path / "voc", name), rng.integers(0, 21, (24, 32)))
-    kernel, seen, plain = settings.candidates[0], [], crf.refine
+    kernel, seen, plain = settings.candidates[0], [], crf.mean_field
 
     def killed_at(call):
-        def refine(*arguments):
+        def mean_field(*arguments):
             seen.append(1)
             if len(seen) == call:
                 raise KeyboardInterrupt
             return plain(*arguments)
 
         seen.clear()
-        monkeypatch.setattr(crf, "refine", refine)
+        monkeypatch.setattr(crf, "mean_field", mean_field)
 
     def work():
         stage()
-        means = crf.compare("deconvnet", names, settings, "mean")
-        crf.predict_all("deconvnet", names, kernel, settings, "mean")
+        means = crf.compare(["deconvnet"], names, settings, "mean")
+        crf.predict_all({"deconvnet": kernel}, names, settings, "mean")
         return means, [maps.read_prediction("deconvnet_crf", name).tolist() for name in names]
 
     killed_at(None)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.special import softmax
 
-from deconvnet import crf, ensemble, maps, params
+from deconvnet import crf, ensemble, maps, metrics, params, voc
 
 RELEASE = {"gaussian_weight": 3, "gaussian_xy": 3, "bilateral_weight": 5, "bilateral_xy": 20, "bilateral_rgb": 3}
 FLAT = np.full((12, 16, 3), 120, np.uint8)
@@ -99,6 +100,46 @@ def test_normalisation_changes_the_result():
     labels[:, 8:] = 1  # the picture is flat: nothing holds this border
     plain, normal = (crf.refine(FLAT, confident(labels, 0.6), kernel(), 10, flag) for flag in (False, True))
     assert not np.allclose(plain, normal, atol=0.01)
+
+
+def test_a_lattice_serves_one_method_after_the_other():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)
+    several = [softmax(rng.normal(0, 2, (21, 9, 14)), axis=0) for _ in range(3)]
+    field = crf.lattice(image, 21, kernel(), False)
+    for probabilities in several:
+        alone = crf.refine(image, probabilities, kernel(), 5, False)
+        np.testing.assert_array_equal(crf.mean_field(field, probabilities, 5), alone)
+
+
+def test_a_lattice_is_made_once_for_each_image_and_kernel(tmp_path, monkeypatch):
+    for module, name in ((maps, "SCORES"), (maps, "PREDICTIONS"), (crf, "PREDICTIONS"), (crf, "VOC")):
+        monkeypatch.setattr(module, name, tmp_path / name.lower())
+    monkeypatch.setenv("DECONVNET_CORES", "1")  # in this process, where it can be counted
+    rng, names, rounds = np.random.default_rng(0), ["a", "b"], []
+    for name in names:
+        for model in ("deconvnet", "fcn8s"):
+            maps.save_scores(model, name, rng.normal(0, 3, (21, 9, 14)))
+        (tmp_path / "voc" / voc.IMAGES).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)).save(voc.image_path(tmp_path / "voc", name))
+        voc.save_mask(voc.labels_path(tmp_path / "voc", name), rng.integers(0, 21, (9, 14)))
+    settings = params.Crf(candidates=[kernel(), kernel(bilateral_xy=7)], steps=2, normalise=False)
+    plain = crf.lattice
+    monkeypatch.setattr(crf, "lattice", lambda *arguments: rounds.append(1) or plain(*arguments))
+    methods = ["deconvnet", "edeconvnet"]
+    found = crf.compare(methods, names, settings, "mean")
+    assert len(rounds) == 2 * 2  # not times the methods
+    crf.predict_all(dict.fromkeys(methods, settings.candidates[1]), names, settings, "mean")
+    assert len(rounds) == 2 * 2 + 2
+    crf.predict_all(dict(zip(methods, settings.candidates, strict=True)), names, settings, "mean")
+    for method, candidate, means in zip(methods, settings.candidates, found.values(), strict=True):
+        total = 0
+        for name in names:
+            image, probabilities = voc.read_image(tmp_path / "voc", name), ensemble.of_method(method, name, "mean")
+            labels = crf.refine(image, probabilities, candidate, 2, False).argmax(axis=0)
+            assert (maps.read_prediction(f"{method}_crf", name) == labels).all()
+            total += metrics.confusion(voc.read_labels(tmp_path / "voc", name), labels)
+        assert means[settings.candidates.index(candidate)] == metrics.mean_iou(total)
 
 
 # Ensemble

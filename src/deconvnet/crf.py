@@ -22,15 +22,14 @@ def unary(probabilities: np.ndarray) -> np.ndarray:
     return unary_from_softmax(np.ascontiguousarray(probabilities, np.float32), clip=SMALLEST)
 
 
-def refine(image: np.ndarray, probabilities: np.ndarray, kernel: Kernel, steps: int, normalise: bool) -> np.ndarray:
-    """RGB uint8 (H, W, 3) and (21, H, W) probabilities → (21, H, W) probabilities after `steps` of mean field.
+def lattice(image: np.ndarray, classes: int, kernel: Kernel, normalise: bool) -> densecrf.DenseCRF2D:
+    """The field over an RGB uint8 (H, W, 3) without unary energies: all of it that hangs on the image.
 
     `normalise` false reproduces the authors' wrapper; pydensecrf's own default is the symmetric normalisation.
     """
-    classes, height, width = probabilities.shape
+    height, width = image.shape[:2]
     rule = densecrf.NORMALIZE_SYMMETRIC if normalise else densecrf.NO_NORMALIZATION
     field = densecrf.DenseCRF2D(width, height, classes)
-    field.setUnaryEnergy(unary(probabilities))
     if kernel.gaussian_weight:
         field.addPairwiseGaussian(sxy=kernel.gaussian_xy, compat=kernel.gaussian_weight, normalization=rule)
     if kernel.bilateral_weight:
@@ -41,50 +40,76 @@ def refine(image: np.ndarray, probabilities: np.ndarray, kernel: Kernel, steps: 
             compat=kernel.bilateral_weight,
             normalization=rule,
         )
-    return np.array(field.inference(steps)).reshape(classes, height, width)
+    return field
 
 
-def made_from(method: str, names: list[str], kernels: list[Kernel], settings: Crf, rule: str) -> dict[str, str]:
-    sources = ("deconvnet", "fcn8s") if method == "edeconvnet" else (method,)
+def mean_field(field: densecrf.DenseCRF2D, probabilities: np.ndarray, steps: int) -> np.ndarray:
+    """(21, H, W) probabilities → (21, H, W) probabilities after `steps`; the field serves again for others."""
+    field.setUnaryEnergy(unary(probabilities))
+    return np.array(field.inference(steps)).reshape(probabilities.shape)
+
+
+def refine(image: np.ndarray, probabilities: np.ndarray, kernel: Kernel, steps: int, normalise: bool) -> np.ndarray:
+    """RGB uint8 (H, W, 3) and (21, H, W) probabilities → (21, H, W) probabilities after `steps` of mean field."""
+    return mean_field(lattice(image, len(probabilities), kernel, normalise), probabilities, steps)
+
+
+Wanted = dict[Path, tuple[str, Kernel]]  # folders of label maps: the method and the kernel of each
+
+
+def made_from(names: list[str], wanted: Wanted, settings: Crf, rule: str) -> dict[str, str]:
+    methods = {method for method, _ in wanted.values()}
+    sources = {"deconvnet", "fcn8s"} if "edeconvnet" in methods else methods
+    runs = [(folder.name, method, kernel.model_dump()) for folder, (method, kernel) in wanted.items()]
     return {
-        "settings": digest([kernel.model_dump() for kernel in kernels], settings.steps, settings.normalise, rule),
+        "settings": digest(runs, settings.steps, settings.normalise, rule),
         "images": digest(stamps(voc.image_path(VOC, name) for name in names)),
-        "scores": digest(stamps(maps.scores_path(source, name) for source in sources for name in names)),
+        "scores": digest(stamps(maps.scores_path(source, name) for source in sorted(sources) for name in names)),
     }
 
 
-def label(method: str, names: list[str], kernel: Kernel, settings: Crf, rule: str, folder: Path) -> None:
-    """Writes <folder>/<name>.png, the label map after the CRF, for each image that has none there; over all cores or a
-    cluster.
+def label(wanted: Wanted, names: list[str], settings: Crf, rule: str, what: str) -> None:
+    """Writes <folder>/<name>.png, the label map after the CRF, for all folders of each image that lacks one; over all
+    cores or a cluster. An image's scores are read once, and equal kernels that follow each other share a lattice.
     """
-    left = [name for name in names if not finished(folder / f"{name}.png")]
+    left = [name for name in names if not all(finished(folder / f"{name}.png") for folder in wanted)]
+    methods = {method for method, _ in wanted.values()}
 
-    def one(name: str) -> np.ndarray:
-        image, probabilities = voc.read_image(VOC, name), ensemble.of_method(method, name, rule)
-        refined = refine(image, probabilities, kernel, settings.steps, settings.normalise)
-        return refined.argmax(axis=0).astype(np.uint8)  # a 1/84 of what would travel otherwise
+    def one(name: str) -> list[np.ndarray]:
+        image, found, before = voc.read_image(VOC, name), [], None
+        probabilities = {method: ensemble.of_method(method, name, rule) for method in methods}
+        for method, kernel in wanted.values():
+            if kernel != before:
+                field, before = lattice(image, len(probabilities[method]), kernel, settings.normalise), kernel
+            refined = mean_field(field, probabilities[method], settings.steps)
+            found.append(refined.argmax(axis=0).astype(np.uint8))  # a 1/84 of what would travel otherwise
+        return found
 
-    for name, labels in zip(left, parallel.over(one, left, f"CRF of {method}"), strict=True):
-        voc.save_mask(folder / f"{name}.png", labels)
+    for name, found in zip(left, parallel.over(one, left, what), strict=True):
+        for folder, labels in zip(wanted, found, strict=True):
+            voc.save_mask(folder / f"{name}.png", labels)
 
 
-def compare(method: str, names: list[str], settings: Crf, rule: str) -> list[float]:
-    """The mean IoU on `names` under each candidate kernel; the label maps of a killed run are kept."""
-    place = checkpoints.claim(
-        f"CRF's kernels for {method}", lambda: made_from(method, names, settings.candidates, settings, rule)
-    )
-    found = []
+def compare(methods: list[str], names: list[str], settings: Crf, rule: str) -> dict[str, list[float]]:
+    """The mean IoU of each method on `names` under each candidate kernel; the label maps of a killed run are kept."""
+
+    def wanted(folder: Path) -> Wanted:
+        numbered = enumerate(settings.candidates)
+        return {folder / f"{method}_{i}": (method, kernel) for i, kernel in numbered for method in methods}
+
+    place = checkpoints.claim("CRF's kernels", lambda: made_from(names, wanted(Path()), settings, rule))
+    found = {method: [] for method in methods}
     with TemporaryDirectory() as elsewhere:
-        for number, kernel in enumerate(settings.candidates):
-            folder = (place or Path(elsewhere)) / f"{number}"
-            label(method, names, kernel, settings, rule, folder)
+        runs = wanted(place or Path(elsewhere))
+        label(runs, names, settings, rule, "CRF's kernels")
+        for folder, (method, _) in runs.items():
             pairs = ((voc.read_labels(VOC, name), np.array(Image.open(folder / f"{name}.png"))) for name in names)
-            found.append(mean_iou(sum(confusion(truth, labels) for truth, labels in pairs)))
+            found[method].append(mean_iou(sum(confusion(truth, labels) for truth, labels in pairs)))
     return found
 
 
-def predict_all(method: str, names: list[str], kernel: Kernel, settings: Crf, rule: str) -> None:
-    """The label maps of `method` after the CRF, kept as <method>_crf; those of a killed run are kept."""
-    folder = PREDICTIONS / f"{method}_crf"
-    checkpoints.claim(f"CRF of {method}", lambda: made_from(method, names, [kernel], settings, rule), [folder])
-    label(method, names, kernel, settings, rule, folder)
+def predict_all(chosen: dict[str, Kernel], names: list[str], settings: Crf, rule: str) -> None:
+    """The label maps of each method after the CRF by its kernel, kept as <method>_crf; a killed run's are kept."""
+    wanted = {PREDICTIONS / f"{method}_crf": (method, kernel) for method, kernel in chosen.items()}
+    checkpoints.claim("CRF", lambda: made_from(names, wanted, settings, rule), wanted)
+    label(wanted, names, settings, rule, "CRF")

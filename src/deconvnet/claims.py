@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from deconvnet.paths import REPORTS, SAMPLES
 from deconvnet.provenance import experiment_id
 from deconvnet.samples import Samples
 
-Weights = np.ndarray  # (R, images): how often each image is drawn in each of R resamples
+Weights = np.ndarray  # (R, images) whole numbers: how often each image is drawn in each of R resamples
 ABLATED = {  # DeconvNet …
     "one_stage": "in one stage", "no_batch_norm": "without batch norm, decoder drawn with std 0.01",
     "no_batch_norm_he": "without batch norm, decoder drawn as He et al.", "bilinear": "with bilinear upsampling",
@@ -30,6 +31,13 @@ BACKGROUND_ONLY = 99.9  # % of the pixels: what gives so many to background is s
 def resample(items: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """(resamples, items): how often each item is drawn when as many are drawn as there are, with replacement."""
     return rng.multinomial(items, np.full(items, 1 / items), size=resamples)
+
+
+@lru_cache(maxsize=4)
+def draws(images: int, runs: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each image, (resamples, images), and each run, (resamples, runs), is drawn: alike for all effects."""
+    rng = np.random.default_rng(seed)
+    return resample(images, resamples, rng), resample(runs, resamples, rng)
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -71,9 +79,9 @@ def slope(prefix: str) -> Callable:
 
 def object_mean(run: Samples, weights: Weights, values: np.ndarray, images: np.ndarray) -> np.ndarray:
     """The mean of a value of objects, each as often as its image is drawn: (R,)."""
-    drawn = weights[:, images].astype(float)
+    total, objects = (np.bincount(images, w, weights.shape[1]) for w in (values, None))
     with np.errstate(invalid="ignore"):  # NaN where no object is drawn
-        return drawn @ values / drawn.sum(axis=1)
+        return (weights @ total) / (weights @ objects)
 
 
 def of_sizes(what: str, method: str, low: float, high: float) -> Callable:
@@ -160,11 +168,9 @@ def all_claims(small: float, large: float) -> list[Claim]:
 
 def bootstrap(effect: Callable, runs: list[Samples], images: int, resamples: int, seed: int) -> tuple[float, tuple]:
     """The mean effect over runs (seeds), and its interval; each run has the same images, drawn alike for all."""
-    rng = np.random.default_rng(seed)
-    weights, whole = resample(images, resamples, rng), np.ones((1, images), int)
+    (weights, drawn), whole = draws(images, len(runs), resamples, seed), np.ones((1, images), int)
     found = np.stack([effect(run, weights) for run in runs])  # (runs, resamples)
-    drawn = resample(len(runs), resamples, rng).T  # how often each run is drawn
-    values = (found * drawn).sum(axis=0) / len(runs)
+    values = (found * drawn.T).sum(axis=0) / len(runs)
     return float(np.mean([effect(run, whole)[0] for run in runs])), interval(values)
 
 

@@ -16,10 +16,8 @@ from itertools import count, pairwise
 from pathlib import Path
 
 import jinja2
-import nbformat
 import numpy as np
 import pandas as pd
-from nbconvert import HTMLExporter
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 from tqdm import tqdm
@@ -27,7 +25,12 @@ from tqdm import tqdm
 from deconvnet import maps, params, samples, tables, voc
 from deconvnet.captions import FIGURE_LIST, NOTEBOOKS
 from deconvnet.errors import plainly
+from deconvnet.imports import without
 from deconvnet.paths import FIGURES, REPORTS, SAMPLES, STEPS, TABLES, VOC
+
+with without("rfc3987_syntax"):  # as in run.py
+    import nbformat
+    from nbconvert import HTMLExporter
 
 SITE = REPORTS / "site"
 SECTIONS = [("results", "Results"), ("claims", "Claims"), ("browser", "Images"), ("tables", "Tables"),

@@ -334,9 +334,10 @@ def test_contours_go_on_at_the_image_where_they_were(stage, scene, tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         work("killed")
     times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed").iterdir()}
-    assert {*times} == {"a.png", "b.png"}
+    assert 2 <= len(times) < len(names) == 4  # a lane may have ended the fourth before it heard of the third
+    begun = len(seen)
     assert work("killed") == peaceful
-    assert len(seen) == 3 + 2  # c and d
+    assert len(seen) == begun + len(names) - len(times)
     assert {name: (tmp_path / "killed" / name).stat().st_mtime_ns for name in times} == times
 
 

@@ -16,8 +16,8 @@ PROGRAMS = Path(sys.executable).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `pytest -n 2 --dist loadgroup`: what looks at the smoke run, first, keeps to one process, and so do the tests
-    of a file.
+    """What looks at the smoke run comes first. With `-n 2 --dist loadgroup` it was to keep to one process, and so were
+    the tests of a file; they do not (seen with pytest-xdist 3.8): each process makes a smoke run of its own.
     """
     for item in items:
         smoke = {"clone", "smoke"} & set(item.fixturenames)

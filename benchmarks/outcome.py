@@ -50,10 +50,9 @@ def rows(result: dict) -> list[tuple[str, str, str, str]]:
     if scores := result.get("scores"):
         size = f"{scores['megabytes_per_image']:.2f}"
         found.append(("score map of a 500×375 picture, MB", size, "≤ 3", scores["on"]))
-    lost = result.get("points_lost", {"most": {}})
     for way, what, wanted in (("stored", "score maps as stored", "≤ 0.05"), ("bf16", "bfloat16", "≤ 0.1")):
-        if way in lost["most"]:
-            found.append((f"points of mean IoU lost by {what}", f"{lost['most'][way]:+.3f}", wanted, lost["on"]))
+        if lost := result.get("points_lost", {}).get(way):
+            found.append((f"points of mean IoU lost by {what}", f"{lost['most']:+.3f}", wanted, lost["on"]))
     for what, compiled in result.get("compiled", {}).items():
         add(f"{what} by torch.compile, times as fast (not used)", compiled)
     if pipeline:

@@ -130,8 +130,8 @@ def points_lost() -> dict | None:
                 confusions[way, method] += metrics.confusion(truth, scores.argmax(axis=0))
     points = {key: 100 * metrics.mean_iou(matrix) for key, matrix in confusions.items()}
     lost = {way: {m: points["exact", m] - points[way, m] for m in METHODS} for way in ways if way != "exact"}
-    most = {way: max(found.values(), key=abs) for way, found in lost.items()}
-    return {"images": len(names), "most": most} | lost | here()
+    of = {"images": len(names)} | here()
+    return {way: found | {"most": max(found.values(), key=abs)} | of for way, found in lost.items()}
 
 
 def line(x: list[float], seconds: list[float]) -> dict:

@@ -15,9 +15,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two processes with threads for all co
 PROGRAMS = Path(sys.executable).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks at the smoke run comes first. With `-n 2 --dist loadgroup` it was to keep to one process, and so were
-    the tests of a file; they do not (seen with pytest-xdist 3.8): each process makes a smoke run of its own.
+    """What looks at the smoke run comes first and, with `--dist loadgroup`, keeps to one process; so do the other tests
+    of a file.
     """
     for item in items:
         smoke = {"clone", "smoke"} & set(item.fixturenames)

@@ -21,8 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     of a file.
     """
     for item in items:
-        smoke = {"clone", "smoke"} & set(item.fixturenames)
-        item.add_marker(pytest.mark.xdist_group("smoke" if smoke else item.path.stem))
+        group = "smoke" if "smoke" in item.fixturenames else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("smoke",))
 
 

@@ -1,14 +1,9 @@
 """Notebooks as stages: executed copies that do not vary from run to run, canonical sources, a whole pipeline."""
 
 import json
-import os
-import platform
 import re
-import subprocess
-import sys
 from copy import deepcopy
 from functools import reduce
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -16,7 +11,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from deconvnet.paths import ROOT
-from deconvnet.run import ENVIRONMENT, run, stable
+from deconvnet.run import run, stable
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -220,25 +215,3 @@ def test_every_notebook_is_run_by_some_stage():
     run = {stage["cmd"].split()[3] for name, stage in STAGES.items() if name != "report"}
     (extra,) = re.findall(r"deconvnet\.run (\w+) ", (ROOT / "ablations" / "dvc.yaml").read_text())
     assert run | {extra, "explore"} == {path.stem for path in NOTEBOOKS}  # explore is for people
-
-
-HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
-
-@pytest.mark.skipif(
-    not HUGE.is_file() or "[madvise]" not in HUGE.read_text() or platform.libc_ver() < ("glibc", "2.35"),
-    reason="the system decides without asking the program",
-)
-def test_a_kernel_asks_for_memory_in_large_pages():
-    program = """
-import pathlib, re, torch
-kept = torch.ones(2**26)  # 256 MB
-print(re.search(r"AnonHugePages: *([0-9]+) kB", pathlib.Path("/proc/self/smaps_rollup").read_text())[1])
-"""
-
-    def huge(environment):
-        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-        return int(done.stdout) * 1024
-
-    plain = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
-    assert huge(plain) < 2**26 < 2**27 < huge(plain | ENVIRONMENT)

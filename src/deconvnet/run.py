@@ -33,11 +33,9 @@ with without("rfc3987_syntax"):  # a grammar for addresses in JSON schemas, of w
 
 # What a kernel starts with, unless the user set it. The first two keep memory: glibc otherwise returns the buffers of
 # each update to the system and fetches them again page by page, which costs a training step on a CPU about a sixth.
-# The third asks for it in pages of 2 MB instead of 4 kB, where Linux leaves that to the program: again about a sixth.
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**25),  # glibc's upper limit
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # since glibc 2.35
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a debugger's warning that no reader needs
     "OMP_NUM_THREADS": str(machine.threads()),
 }

@@ -40,7 +40,7 @@ def rows(result: dict) -> list[tuple[str, str, str, str]]:
         add(f"inference {name}, time against the network's own", inference[f"vs_network_{name}"], "≤ 1.15")
         if seconds := inference["seconds_per_window"].get(name):
             rate = flops_a_window() / seconds / 1e9 / result["ceiling"][f"{name}_gflops"]
-            what = f"inference {name}, share of what matrix products reach"
+            what = f"inference {name}, share of what matrix products reach (Winograd needs fewer)"
             found.append((what, f"{rate:.2f}", "–", inference[f"vs_release_{name}"]["on"]))
     add("training, an update against one on a resident batch", result["training"]["spread"], "≤ 1.10")
     for name, what in (("cores", "arithmetic alone"), ("proposals", "proposals"), ("crf", "dense CRF")):

@@ -88,10 +88,16 @@ def cut_windows(
 
 def cut_at_once(image: np.ndarray, windows: np.ndarray, side: int, device: torch.device | str) -> torch.Tensor:
     """`cut_windows` in one batch on a device, equal to one grey level."""
-    flat, windows = (torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in (image.ravel(), windows))
-    zeros = torch.zeros_like(windows[:, :2])
-    shape = zeros + torch.tensor(image.shape[:2], device=device)
+    rows = np.hstack([windows, np.broadcast_to(image.shape[:2], (len(windows), 2))])
+    flat, rows = (to_device(part, device) for part in (image.ravel(), rows))
+    windows, shape, zeros = rows[:, :4], rows[:, 4:], torch.zeros_like(rows[:, :2])
     return Cuts(zeros[:, 0], shape, windows, zeros, zeros[:, 0] > 0, side, side).pictures(flat)
+
+
+def to_device(array: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    """A GPU fetches it from pinned memory when its turn comes: from any other the host would first wait for the GPU."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return (tensor.pin_memory() if torch.device(device).type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:

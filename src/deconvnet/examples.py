@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 from deconvnet import boxes
-from deconvnet.cutting import Cuts
+from deconvnet.cutting import Cuts, to_device
 from deconvnet.errors import UserError
 from deconvnet.files import digest
 from deconvnet.params import Backbone, Crops, Fcn, Params
@@ -176,18 +176,19 @@ def crop_batches(images: Images, table: pd.DataFrame, settings: Crops | Backbone
         drawn = [(*corner_and_flip(size, wide, rng), *(other_colours(rng) if recolour else ())) for _ in picked.index]
         corner, flip, *colours = (np.stack(part) for part in zip(*drawn, strict=True))
         at = np.array([images.index[name] for name in picked["image"]])
-        shape, start = images.shapes[at], images.starts[at]
-        columns = start, shape, picked[BOX], corner, flip, picked[["instance", "label"]], *colours
-        start, shape, box, corner, flip, rows, *colours = (
-            torch.from_numpy(np.ascontiguousarray(column)).to(device, non_blocking=True) for column in columns
-        )
+        named = picked[["instance", "label"]]
+        columns = images.starts[at], images.shapes[at], picked[BOX], corner, flip, named, *colours
+        columns = [np.asarray(column, np.int64).reshape(len(at), -1) for column in columns]
+        rows = to_device(np.hstack(columns), device)  # one copy, since each takes its time to start
+        start, shape, box, corner, flip, rows, *colours = rows.split([column.shape[1] for column in columns], dim=1)
+        start, flip = start[:, 0], flip[:, 0] > 0
         flat, cuts = images.on(device), partial(Cuts, start=start, shape=shape, boxes=box, corner=corner, flip=flip)
         cuts = partial(cuts, wide=wide, size=size)
         pictures, area = cuts().pictures(flat), shape.prod(dim=1)
         if recolour:
             order, negative = colours
             pictures = pictures.gather(1, order[:, :, None, None].expand_as(pictures))
-            pictures = torch.where(negative[:, None, None, None], 255 - pictures, pictures)
+            pictures = torch.where(negative[:, :, None, None] > 0, 255 - pictures, pictures)
         if classify:
             return pictures, rows[:, 1]
         labels = cuts(start=start + 3 * area).labels(flat, VOID)

@@ -140,11 +140,14 @@ def score_groups(model: str, net: nn.Module, settings: Inference, groups: Iterab
             while len(behind) > GROUP:
                 behind.popleft().result()
 
+        def add(file: maps.ScoreFile, part: torch.Tensor) -> None:
+            file.add(part.cpu().numpy())  # here the writer waits for a GPU, not who gives it work
+
         for group, images in ahead(read, groups):
             for name, parts in zip(group, scored(images, group.values()), strict=True):
                 file = maps.ScoreFile(model, name)
                 for part in parts:
-                    later(file.add, part.cpu().numpy())
+                    later(add, file, part)
                 later(file.close)
         for written in behind:
             written.result()

@@ -4,6 +4,8 @@ DECONVNET_DEVICE     cpu | cuda           (default: cuda where there is one)
 DECONVNET_PRECISION  32-true | tf32 (on a GPU) | bf16-mixed (default: 32-true, so that results stay comparable)
 DECONVNET_CORES      worker processes of the CPU stages (default: all cores)
 DECONVNET_CLUSTER    tcp://host:port of a dask scheduler whose workers do that instead (default: none)
+DECONVNET_PARTS      parts of a training's batch (accumulate) that go through the network at once and share its memory
+                     (default: all on a GPU, but for 32-true, which that slows; one on a CPU)
 DECONVNET_PROCESSES  processes that share each batch of a training, on GPUs one each (default: 1)
 DECONVNET_WORKERS    processes that prepare training batches, for each of those (default: 0 on a CPU, else its share of
                      the cores - 1)
@@ -63,6 +65,11 @@ def cores() -> int:
 
 def processes() -> int:
     return max(number("DECONVNET_PROCESSES", 1), 1)
+
+
+def parts(of: int) -> int:
+    alone = device().type == "cpu" or os.environ.get("DECONVNET_PRECISION", "32-true") == "32-true"
+    return min(max(number("DECONVNET_PARTS", 1 if alone else of), 1), of)
 
 
 def world() -> int:

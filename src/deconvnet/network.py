@@ -22,6 +22,49 @@ def unit(layer: nn.Module, width: int, bn_eps: float | None) -> nn.Sequential:
     return nn.Sequential(OrderedDict([("conv", layer), *norm, ("relu", nn.ReLU(inplace=True))]))
 
 
+class ToOneCell(nn.Conv2d):
+    """fc6: on a map of its kernel's size it is the matrix product of a fully connected layer, and on a GPU runs as one:
+    cuDNN's convolution took 9 of 85 ms of an update of the paper's network. Elsewhere a convolution.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.product(x) if x.is_cuda and x.shape[2:] == self.kernel_size else super().forward(x)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        rows, weight = (part.permute(0, 2, 3, 1).flatten(1) for part in (x, self.weight))  # views, in channels_last
+        return F.linear(rows, weight, self.bias)[..., None, None]
+
+
+class FromOneCell(nn.ConvTranspose2d):
+    """fc6's mirror image, (N, C, 1, 1) → (N, c, k, k): likewise. In inference on a CPU too: there torch's own takes a
+    sixth of the time of the paper's network, for three thousandths of its operations.
+    """
+
+    as_product = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        one = x.shape[2:] == (1, 1)
+        return self.product(x) if one and (x.is_cuda or self.as_product) else super().forward(x)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight.permute(0, 2, 3, 1)  # C × k × k × c
+        bias = self.bias.repeat(weight[0, ..., 0].numel())
+        return torch.addmm(bias, x.flatten(1), weight.flatten(1)).unflatten(1, weight.shape[1:]).permute(0, 3, 1, 2)
+
+
+def unpool(x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """(N, C, h, w) values, each to the place `where` of its 2×2 pixels of (N, C, 2h, 2w); the others are 0."""
+    return unpool_on_gpu(x, where) if x.is_cuda else F.max_unpool2d(x, where, 2, 2)
+
+
+def unpool_on_gpu(x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """`unpool` of maps in channels_last as they lie: there torch's own would turn them over and back."""
+    number, channels, height, width = x.shape
+    values, places = (part.permute(0, 2, 3, 1).flatten(1, 2) for part in (x, where))  # N × hw × C
+    spread = x.new_zeros(number, 4 * height * width, channels).scatter_(1, places, values)
+    return spread.view(number, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
 class Encoder(nn.Module):
     """VGG with switches: (N, 3, H, W) RGB in 0–255 → pool1 … pool5 and where each maximum stood.
 
@@ -42,7 +85,7 @@ class Encoder(nn.Module):
                 block.add_module(f"conv{number}_{i}", unit(nn.Conv2d(before, width, 3, padding=1), width, bn_eps))
                 before = width
             self.blocks.append(block)
-        self.fc6 = unit(nn.Conv2d(before, fc, fc_kernel), fc, bn_eps)
+        self.fc6 = unit(ToOneCell(before, fc, fc_kernel), fc, bn_eps)
         self.fc7 = unit(nn.Conv2d(fc, fc, 1), fc, bn_eps)
 
     def forward(self, x: torch.Tensor, round_up: bool = False) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -78,7 +121,7 @@ class DeconvNet(nn.Module):
         self.size, kernel = size, size // stride
         self.encoder = Encoder(blocks, fc, kernel, bn_eps, std)
         widths = [width for width, _ in blocks]
-        self.fc6_deconv = unit(nn.ConvTranspose2d(fc, widths[-1], kernel), widths[-1], bn_eps)
+        self.fc6_deconv = unit(FromOneCell(fc, widths[-1], kernel), widths[-1], bn_eps)
         self.decoder = nn.ModuleList()
         for number, (width, depth) in reversed(list(enumerate(blocks, start=1))):
             # The last deconvolution of a block narrows to the width of the block below, as pooling is undone there.
@@ -108,5 +151,5 @@ class DeconvNet(nn.Module):
         x = self.encoder.fc7(self.encoder.fc6(pools[-1]))  # N × fc × 1 × 1
         x = self.fc6_deconv(x)
         for block, where in zip(self.decoder, reversed(switches), strict=True):
-            x = block(F.max_unpool2d(x, where, 2, 2))
+            x = block(unpool(x, where))
         return self.score(x)

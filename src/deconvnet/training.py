@@ -1,8 +1,9 @@
 """One training loop for the backbone, both stages and FCN-8s, on Lightning Fabric.
 
 A fixed number of updates, never wall-clock. The batch is run in `accumulate` parts, as the release does (8 × 8): batch
-norm sees one part, the loss is the mean over the non-void pixels of each part, averaged over the parts. Several
-processes share these parts (DECONVNET_PROCESSES): what is computed stays the same, but for the order of the sums.
+norm sees one part, the loss is the mean over the non-void pixels of each part, averaged over the parts. A GPU takes
+several parts at once (DECONVNET_PARTS), several processes share them (DECONVNET_PROCESSES): what is computed stays the
+same, but for the order of the sums.
 """
 
 import copy
@@ -33,14 +34,17 @@ with without("torchmetrics"):  # Fabric asks for its version alone, and it takes
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
 
+ENOUGH = 4  # processes, to cut 64 crops of 224 px while a fast GPU makes an update of the paper's network
+
 
 def loader(batches: Batches, start: int = 0) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
     """The batches from number `start` on. Torch's global random state is left alone.
 
-    A GPU that holds all images cuts its own crops; else they are cut on the CPU, for a GPU by processes beside it.
+    They are cut on the CPU, for a GPU by processes beside it. Where these are too few, a GPU that holds all images cuts
+    its own crops: the process that gives it work then has that to do as well, a sixth of an update of the paper's.
     """
     device, random = machine.device(), torch.Generator()
-    if device.type == "cuda" and batches.cut and batches.images.fits(device):
+    if device.type == "cuda" and machine.workers() < ENOUGH and batches.cut and batches.images.fits(device):
         return batches.on(device, start)
     order = range(start, len(batches))
     return DataLoader(
@@ -104,6 +108,31 @@ def restore(state: dict, parts: dict) -> Progress:
     return Progress(**{f.name: state[f.name] for f in fields(Progress)})
 
 
+@contextmanager
+def norms_by_part(net: nn.Module, parts: int) -> Iterator[None]:
+    """Inside, batch norm in training takes a batch as so many parts that come one by one, each with its statistics."""
+    if parts == 1:
+        yield
+        return
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        one = norm.forward  # a GPU's kernels are few for a part and slow to start: all other layers run once
+        norm.forward = lambda x, one=one: torch.cat([one(part) for part in x.chunk(parts)])
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward  # the method of its class is there again
+
+
+def losses_of(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss of each part, (P,): images (P, n, 3, H, W) and labels (P, n, …) go through `model` at once."""
+    with norms_by_part(model, len(images)):
+        scores = model(images.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+    parts = zip(scores.chunk(len(images)), labels, strict=True)
+    return torch.stack([loss_of(part, truth) for part, truth in parts])
+
+
 class Ranks(DDPStrategy):
     """Fabric's DDP among processes that torchrun has started."""
 
@@ -148,7 +177,7 @@ def train(
         so_far = restore(state, parts_kept)
         for row in so_far.rows:
             log(row["step"], row)
-    every, saved = max(settings.updates // points, 1), time.monotonic()
+    every, saved, at_once = max(settings.updates // points, 1), time.monotonic(), machine.parts(settings.accumulate)
     progress = tqdm(
         loader(batches, so_far.step), initial=so_far.step, total=settings.updates, desc="training", unit="update",
         mininterval=1,
@@ -156,15 +185,16 @@ def train(
     for step, (images, labels) in enumerate(progress, start=so_far.step + 1):
         images, labels = fabric.to_device((images, labels))
         optimizer.zero_grad()
-        parts = zip(images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True)
+        images, labels = (part.unflatten(0, (settings.accumulate, -1)) for part in (images, labels))
         losses = torch.zeros(settings.accumulate, device=device)
-        for k, (part, truth) in list(enumerate(parts))[rank::world]:
-            if world > 1:  # dropout is the part's own, whoever runs it, now or after a kill
-                torch.manual_seed((settings.seed * settings.updates + step) * settings.accumulate + k)
-            with fabric.no_backward_sync(model, enabled=k + world < settings.accumulate):
-                loss = loss_of(model(part.contiguous(memory_format=torch.channels_last)), truth) / settings.accumulate
-                fabric.backward(world * loss)  # DDP takes the mean over the ranks
-            losses[k] = loss.detach()
+        for first in range(rank, settings.accumulate, world * at_once):
+            some = slice(first, min(first + world * at_once, settings.accumulate), world)
+            if world > 1:  # dropout is the parts' own, whoever runs them, now or after a kill
+                torch.manual_seed((settings.seed * settings.updates + step) * settings.accumulate + first)
+            with fabric.no_backward_sync(model, enabled=some.stop < settings.accumulate):
+                found = losses_of(model, images[some], labels[some]) / settings.accumulate
+                fabric.backward(world * found.sum())  # DDP takes the mean over the ranks
+            losses[some] = found.detach()
         so_far.recent.append(fabric.all_reduce(losses, reduce_op="sum"))  # now: a checkpoint holds those of all ranks
         optimizer.step()
         used = schedule.get_last_lr()[0] / schedule.base_lrs[0]

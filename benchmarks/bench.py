@@ -6,6 +6,7 @@ and the default's own (models/, after make repro) where they do. What cannot be 
 bfloat16, stays as it was measured last; so do `pipeline` and `compiled`, which are before.py's and compiled.py's.
 """
 
+import argparse
 import os
 import tempfile
 from pathlib import Path
@@ -14,45 +15,63 @@ import cv2
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from measure import ceiling, has_bf16, peak_gigabytes, precise, ratio, side_by_side, this_machine
+from measure import PRECISIONS, ceiling, has_bf16, peak_gigabytes, precise, precision, ratio, side_by_side, this_machine
 from outcome import write
 from parts import curves, points_lost, size_of_maps, training_step
 from release import score_windows as as_released
 
-from deconvnet import backbone, crf, icons, inference, params, proposals, voc
+from deconvnet import backbone, crf, icons, inference, machine, params, proposals, voc
 
+PARTS = ("training", "inference", "workers", "maps", "curves")
 PHOTOGRAPH = {"width": 500, "height": 375}
-WINDOWS, BATCH = 16, 8  # of the paper's 50, since all are alike; the release's way sees every second one
 TASKS = 8  # all alike, an equal share for 2, 4 or 8 workers: of a stage's thousands of pictures the last hardly matters
+# The paper's windows of a photograph, those of a batch, and how often: all are alike, so on a CPU a few tell, and the
+# release's way sees every second one.
+WINDOWS, BATCH, TIMES = (50, 50, 8) if machine.device().type == "cuda" else (16, 8, 1)
 
 
 @torch.inference_mode()
 def network_alone(net: torch.nn.Module) -> None:
-    side = net.size
-    for start in range(0, WINDOWS, BATCH):
-        batch = torch.zeros(min(BATCH, WINDOWS - start), 3, side, side, device=net.encoder.mean.device)
-        net(batch.contiguous(memory_format=torch.channels_last))
+    side, device = net.size, net.encoder.mean.device
+    for _ in range(TIMES):
+        for start in range(0, WINDOWS, BATCH):
+            batch = torch.zeros(min(BATCH, WINDOWS - start), 3, side, side, device=device)
+            net(batch.contiguous(memory_format=torch.channels_last))
+
+
+def photographs(net: torch.nn.Module, image: np.ndarray, windows: np.ndarray) -> None:
+    for _ in range(TIMES):
+        inference.score_windows(net, image, windows, BATCH)
 
 
 def measure_inference(image: np.ndarray, boxes: np.ndarray) -> dict:
-    """The paper's network on one photograph: this pipeline against the release's way, and against its own forward."""
+    """The paper's network on a photograph: this pipeline against the release's way, and against its own forward."""
     settings = params.validate(params.compose("voc2012"), "voc2012")
     windows = inference.choose_windows(boxes, image.shape[:2], settings.inference)[:WINDOWS]
-    plain = backbone.make_deconvnet(settings).eval()
-    nets = {"fp32": precise("32-true", plain)} | ({"bf16": precise("bf16-mixed", plain)} if has_bf16() else {})
-    variants = {"release": lambda: as_released(plain, image, windows[::2])}
+    plain = backbone.make_deconvnet(settings).eval().to(machine.device())
+    names = ["fp32", *(["tf32"] if machine.device().type == "cuda" else []), *(["bf16"] if has_bf16() else [])]
+    nets, variants = {name: precise(PRECISIONS[name], plain) for name in names}, {}
+
+    def add(name: str, way: str, work, *arguments: object) -> None:
+        def in_its_precision() -> None:
+            with precision(PRECISIONS[way]):
+                work(*arguments)
+
+        variants[name] = in_its_precision
+
+    add("release", "fp32", as_released, plain, image, windows[::2])
     for name, net in nets.items():
-        variants[name] = lambda net=net: inference.score_windows(net, image, windows, BATCH)
-        variants[f"network {name}"] = lambda net=net: network_alone(net)
+        add(name, name, photographs, net, image, windows)
+        add(f"network {name}", name, network_alone, net)
     seconds = side_by_side(variants)
     share = len(windows) / len(windows[::2])
-    best = list(nets)[-1]
+    best = names[-1]
     found = {"windows": len(windows), "precision": best, "seconds_per_window": {}}
-    for name in nets:
-        found[f"vs_release_{name}"] = ratio(seconds["release"], seconds[name], share)
+    for name in names:
+        found[f"vs_release_{name}"] = ratio(seconds["release"], seconds[name], TIMES * share)
         found[f"vs_network_{name}"] = ratio(seconds[name], seconds[f"network {name}"])
     for name, values in seconds.items():
-        count = len(windows) / (share if name == "release" else 1)
+        count = len(windows[::2]) if name == "release" else TIMES * len(windows)
         found["seconds_per_window"][name] = float(np.median(values)) / count
     found["peak_gigabytes"] = peak_gigabytes()  # with all variants
     return found | {key: found[f"{key}_{best}"]["median"] for key in ("vs_release", "vs_network")}
@@ -90,27 +109,41 @@ def add_up() -> int:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default: all of them")
+    wanted = parser.parse_args().parts or PARTS
+    if unknown := {*wanted} - {*PARTS}:
+        parser.error(f"no such part: {', '.join(unknown)}")
     torch.manual_seed(0)
     settings = params.validate(params.compose("voc2012"), "voc2012")
-    result = {"machine": this_machine(), "ceiling": ceiling()}
+    gpu, reached = machine.device().type == "cuda", ceiling()
+    result = {"machine": this_machine(), "ceiling": reached} if gpu or wanted == PARTS else {}
     with tempfile.TemporaryDirectory() as folder:
         icons.generate(Path(folder), train=8, dev=1, val=1, **PHOTOGRAPH)
         names = voc.read_list(folder, "train")
         images = [voc.read_image(folder, name) for name in names]
-        boxes = proposals.edge_boxes(proposals.gradient_edges(images[0]), settings.proposals)
-        print("training: an update against a batch that is there", flush=True)
-        result["training"] = training_step(Path(folder), names)
-        print("inference: the paper's network, three ways", flush=True)
-        result["inference"] = measure_inference(images[0], boxes)
-        print("proposals and CRF: one worker against all", flush=True)
-        result["cores"] = workers_speedup(add_up)
-        result["proposals"] = workers_speedup(propose, images[0], settings.proposals)
-        scores = Path(folder, "scores.npy")
-        np.save(scores, np.random.default_rng(0).dirichlet(np.ones(21), (375, 500)).transpose(2, 0, 1))
-        result["crf"] = workers_speedup(refine, images[0], scores)
-        print("score maps on disk, what they and bfloat16 cost, and the curves", flush=True)
-        result |= {"scores": size_of_maps(images), "points_lost": points_lost(), "curves": curves(images)}
-    write(**{part: found for part, found in result.items() if found is not None})
+        if "training" in wanted:
+            print("training: an update against a batch that is there", flush=True)
+            result["training"] = training_step(Path(folder), names)
+        if "inference" in wanted:
+            print("inference: the paper's network, in several ways", flush=True)
+            boxes = proposals.edge_boxes(proposals.gradient_edges(images[0]), settings.proposals)
+            result["inference"] = measure_inference(images[0], boxes) | {"ceiling": reached}
+        if "workers" in wanted:
+            print("proposals and CRF: one worker against all", flush=True)
+            result["cores"] = workers_speedup(add_up)
+            result["proposals"] = workers_speedup(propose, images[0], settings.proposals)
+            scores = Path(folder, "scores.npy")
+            np.save(scores, np.random.default_rng(0).dirichlet(np.ones(21), (375, 500)).transpose(2, 0, 1))
+            result["crf"] = workers_speedup(refine, images[0], scores)
+        if "maps" in wanted:
+            print("score maps on disk, what they and bfloat16 cost", flush=True)
+            result |= {"scores": size_of_maps(images), "points_lost": points_lost()}
+        if "curves" in wanted:
+            print("the curves", flush=True)
+            result["curves"] = curves(images)
+    result = {part: found for part, found in result.items() if found is not None}
+    write(**({"gpu": result} if gpu else result))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from deconvnet import folding, machine, provenance
 
 REPEATS = 5
+PRECISIONS = {"fp32": "32-true", "tf32": "tf32", "bf16": "bf16-mixed"}  # as pages call them, as the machine does
 
 
 def in_turn(variants: dict[str, Callable[[], float]], repeats: int = REPEATS) -> dict[str, list[float]]:
@@ -51,39 +53,63 @@ def ratio(slow: list[float], fast: list[float], scale: float = 1.0) -> dict[str,
     return {"median": statistics.median(found), "lowest": min(found), "highest": max(found)} | here()
 
 
+def where() -> str:
+    """The GPU; or the processor, how many of its cores are used if not all, and what there multiplies bfloat16."""
+    used, more = len(os.sched_getaffinity(0)), []
+    if machine.device().type == "cpu":
+        more = [f"{used} used"] * (used < os.cpu_count()) + [bf16_by()] * bool(bf16_by())
+    return ", ".join([provenance.device(), *more])
+
+
 def here() -> dict[str, str]:
     """Where a number is from, since not all can be had everywhere: some need models/, some bfloat16."""
-    return {"on": f"{provenance.device()}, at {provenance.printed('git', 'rev-parse', '--short=12', 'HEAD')}"}
+    return {"on": f"{where()}, at {provenance.printed('git', 'rev-parse', '--short=12', 'HEAD')}"}
 
 
-def ceiling(side: int = 2048) -> dict[str, float]:
+def ceiling() -> dict[str, float]:
     """What the machine can do: matrix products in each precision (GFLOP/s), copying memory (GB/s, read and written)."""
     device, found = machine.device(), {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    side, floats = (8192, 2**29) if device.type == "cuda" else (2048, 2**26)
+    for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        seconds = side_by_side({name: lambda a=a, b=b: a @ b})[name]
-        found[f"{name}_gflops"] = 2 * side**3 / statistics.median(seconds) / 1e9
-    source = torch.zeros(2**26, device=device)
+        for way in (name, "tf32") if (device.type, name) == ("cuda", "fp32") else (name,):
+            with precision(PRECISIONS[way]):
+                seconds = side_by_side({way: lambda a=a, b=b: a @ b})[way]
+            found[f"{way}_gflops"] = 2 * side**3 / statistics.median(seconds) / 1e9
+    source = torch.zeros(floats, device=device)
     target = torch.empty_like(source)
     seconds = side_by_side({"copy": lambda: target.copy_(source)})["copy"]
     return found | {"copy_gbytes": 2 * source.nbytes / statistics.median(seconds) / 1e9}
 
 
+def bf16_by() -> str:
+    """What of the processor multiplies bfloat16, if anything does."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), "")
+
+
 def has_bf16() -> bool:
     """Whether the device multiplies bfloat16 faster than it converts it."""
-    if machine.device().type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return torch.cuda.is_bf16_supported() if machine.device().type == "cuda" else bool(bf16_by())
 
 
-def precise(precision: str, net: torch.nn.Module) -> torch.nn.Module:
-    """`net` made ready for inference in a precision of the machine."""
-    os.environ["DECONVNET_PRECISION"] = precision
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Inside, the machine computes in this precision (DECONVNET_PRECISION)."""
+    before = os.environ.get("DECONVNET_PRECISION", "32-true")
     try:
-        return folding.for_inference(net)
+        os.environ["DECONVNET_PRECISION"] = name
+        machine.precision()  # tells torch too
+        yield
     finally:
-        del os.environ["DECONVNET_PRECISION"]
+        os.environ["DECONVNET_PRECISION"] = before
+        machine.precision()
+
+
+def precise(name: str, net: torch.nn.Module) -> torch.nn.Module:
+    """`net` made ready for inference in a precision of the machine."""
+    with precision(name):
+        return folding.for_inference(net)
 
 
 def peak_gigabytes() -> float:
@@ -94,7 +120,7 @@ def peak_gigabytes() -> float:
 
 def this_machine() -> dict[str, object]:
     return {
-        "device": provenance.device(),
+        "device": where(),
         "threads": torch.get_num_threads(),
         "cores": len(os.sched_getaffinity(0)),
         "bf16": has_bf16(),

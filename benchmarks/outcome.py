@@ -26,22 +26,31 @@ def flops_a_window() -> float:
     return forecast.cost(net, net.size, net.size).inference
 
 
+def of_inference(inference: dict, fast: dict[str, str]) -> list[tuple[str, str, str, str]]:
+    """Rows of the paper's network window by window; `fast`: what is wanted against the release's way."""
+    found = []
+    for name in (key.removeprefix("vs_release_") for key in inference if key.startswith("vs_release_")):
+        release, network = inference[f"vs_release_{name}"], inference[f"vs_network_{name}"]
+        what = f"inference {name}, times as fast as the release's way"
+        found.append((what, spread(release), fast.get(name, "–"), release["on"]))
+        what = f"inference {name}, time against the network's own"
+        found.append((what, spread(network), "≤ 1.15", network["on"]))
+        if "ceiling" in inference and (seconds := inference["seconds_per_window"].get(name)):
+            share = flops_a_window() / seconds / 1e9 / inference["ceiling"][f"{name}_gflops"]
+            what = f"inference {name}, share of what matrix products reach" + (
+                " (Winograd needs fewer)" if name == "fp32" and fast else ""
+            )
+            found.append((what, f"{share:.2f}", "–", release["on"]))
+    return found
+
+
 def rows(result: dict) -> list[tuple[str, str, str, str]]:
     """(what, how it came out, wanted, where and when)."""
-    inference, pipeline = result["inference"], result.get("pipeline")
-    found = []
+    found, pipeline = of_inference(result["inference"], {"bf16": "≥ 5", "fp32": "≥ 2.5"}), result.get("pipeline")
 
     def add(what: str, ratio: dict, wanted: str = "–") -> None:
         found.append((what, spread(ratio), wanted, ratio["on"]))
 
-    for name in (key.removeprefix("vs_release_") for key in inference if key.startswith("vs_release_")):
-        wanted = "≥ 5" if name == "bf16" else "≥ 2.5"
-        add(f"inference {name}, times as fast as the release's way", inference[f"vs_release_{name}"], wanted)
-        add(f"inference {name}, time against the network's own", inference[f"vs_network_{name}"], "≤ 1.15")
-        if seconds := inference["seconds_per_window"].get(name):
-            rate = flops_a_window() / seconds / 1e9 / result["ceiling"][f"{name}_gflops"]
-            what = f"inference {name}, share of what matrix products reach (Winograd needs fewer)"
-            found.append((what, f"{rate:.2f}", "–", inference[f"vs_release_{name}"]["on"]))
     add("training, an update against one on a resident batch", result["training"]["spread"], "≤ 1.10")
     for name, what in (("cores", "arithmetic alone"), ("proposals", "proposals"), ("crf", "dense CRF")):
         wanted = "–" if name == "cores" else "≥ 1.8"
@@ -59,6 +68,37 @@ def rows(result: dict) -> list[tuple[str, str, str, str]]:
         what, measured = f"all but training, times as fast as at {pipeline['before']}", f"{pipeline['vs_before']:.2f}"
         found.append((what, measured, "≥ 1.5", pipeline["on"]))
     return found
+
+
+def on_a_gpu(gpu: dict) -> list[str]:
+    """The paper's network there: windows, and the stretches of training of paper_size.py."""
+    machine, ceiling = gpu["machine"], gpu["ceiling"]
+    speed = ", ".join(f"{k.removesuffix('_gflops')} {v / 1e3:.0f}" for k, v in ceiling.items() if "gflops" in k)
+    windows = pd.DataFrame(
+        [row[:3] for row in of_inference(gpu["inference"], {})], columns=["measured", "median (lowest–highest)", "aim"]
+    )
+    stretches = pd.DataFrame(
+        [(*name.split(), f"{1e3 * t['seconds_per_update']:.0f}", spread(t["vs_resident_batch"]),
+          f"{t['images_per_second']:.0f}", f"{t['tflops']:.0f}", f"{1e3 * t['tflops'] / ceiling['bf16_gflops']:.0%}",
+          f"{t['gpu_gigabytes']:.0f}", f"{t['updates']:,}", f"{t['hours']:.2f}")
+         for name, t in gpu["paper_size"].items()],
+        columns=["training", "precision", "ms an update", "against a resident batch (aim ≤ 1.10)", "images/s",
+                 "TFLOP/s", "share of bf16 products", "GB", "updates", "hours for all"],
+    )  # fmt: skip
+    return [
+        "## The paper's network on a GPU",
+        f"{machine['device']}, torch {machine['torch']}, at {machine['commit']}: benchmarks/'s `paper_size.py` and "
+        f"`bench.py inference`. Ceilings in the same run: {speed} TFLOP/s, copying {ceiling['copy_gbytes']:,.0f} GB/s. "
+        "The hours are arithmetic: updates of `voc2012` × seconds an update.",
+        stretches.to_markdown(index=False, disable_numparse=True),
+        windows.to_markdown(index=False),
+        in_seconds(gpu["inference"]),
+    ]
+
+
+def in_seconds(inference: dict) -> str:
+    found = ", ".join(f"{name} {seconds:.2g}" for name, seconds in inference["seconds_per_window"].items())
+    return f"Seconds a window of the paper's network, in the last run: {found}."
 
 
 def spread(ratio: dict[str, float]) -> str:
@@ -87,11 +127,12 @@ def page(result: dict) -> str:
         "is of an earlier run.",
         table.to_markdown(index=False),
         "; ".join(f"{letter}: {on}" for on, letter in letters.items()) + ".",
-        "Seconds a window of the paper's network: "
-        + ", ".join(f"{k} {v:.3f}" for k, v in result["inference"]["seconds_per_window"].items()) + ".",
+        in_seconds(result["inference"]),
         "![Scaling curves](benchmarks.png)",
         lines.to_markdown(index=False),
     ]  # fmt: skip
+    if "paper_size" in (gpu := result.get("gpu", {})):
+        text += on_a_gpu(gpu)
     if pipeline := result.get("pipeline"):
         stages = pd.DataFrame(pipeline["stages"]).T.rename(columns={"before": "before, s", "now": "now, s"})
         stages["ratio"] = stages["before, s"] / stages["now, s"]
@@ -123,12 +164,20 @@ def kept() -> dict:
     return json.loads(KEPT.read_text()) if KEPT.is_file() else {}
 
 
+def merged(old: dict, new: dict) -> dict:
+    """`new` over `old`, two levels deep; of a GPU one more, since its parts are sections themselves."""
+    return old | {
+        part: merged(old.get(part, {}), found) if part == "gpu" else old.get(part, {}) | found
+        for part, found in new.items()
+    }
+
+
 def write(**parts: object) -> None:
     """Puts what was measured in place of what was measured of it before, and keeps the rest, part by part; the page and
     the figure as soon as `make bench` has run.
     """
     old = kept()
-    provenance.write_json(KEPT, old | {part: old.get(part, {}) | found for part, found in parts.items()})
+    provenance.write_json(KEPT, merged(old, parts))
     if "curves" in (result := kept()):  # as the file has it, rounded: whoever reads it makes the same page
         KEPT.with_suffix(".md").write_text(page(result))
         caption = f"{result['machine']['device']}, at {result['machine']['commit']}"

@@ -1,54 +1,83 @@
-"""The paper's network on this machine: one update of each stage at 8 × 8 images, and one image with 50 windows.
+"""The trainings of the paper's network on this machine: python benchmarks/paper_size.py [bf16-mixed | tf32 | 32-true]
 
-    python benchmarks/paper_size.py [FOLDER]       a folder in VOC layout; without one, generated scenes of 500×375 px
-
-Prints seconds, loss and the peak of memory after each part. About five minutes on two cores.
+On a GPU: 24 updates of stage 2 and of FCN-8s with the settings of `voc2012`, as `training.train` makes them, in turn
+with as many on a batch that lies there; adds `gpu.paper_size` to reports/benchmarks.json, each precision by itself.
+On a CPU: one update of each, and the memory that it takes; about five minutes on two cores, and only printed.
+Pictures are generated scenes of 500×500 px, so that FCN-8s sees VOC's padded 512×512.
 """
 
-import resource
+import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from measure import in_turn, peak_gigabytes, ratio
+from outcome import write
+from parts import FIRST, loaded_updates, resident_updates
 
-from deconvnet import backbone, examples, icons, inference, machine, params, proposals, training, voc
+from deconvnet import backbone, examples, forecast, icons, machine, params, training, voc
 
-PROFILE, IMAGES = "voc2012", 6
-
-
-def say(part: str, started: float, *more: str) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    on_device = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GB on the GPU" if torch.cuda.is_available() else ""
-    print(f"{part}: {time.perf_counter() - started:.1f} s, peak {peak:.1f} GB{on_device}", *more, flush=True)
+UPDATES, SCENES, SIDE = 24, 64, 500
+PAPERS = {"deconvnet": ("stage1", "stage2"), "fcn8s": ("fcn",)}  # whose updates add up to the whole training
 
 
-def main(folder: Path) -> None:
-    settings = params.validate(params.compose(PROFILE), PROFILE)
-    names = voc.read_list(folder, "train")[:IMAGES]
-    objects, images = voc.objects(folder, names), examples.Images(folder, names)
-    boxes = proposals.propose(folder, names, settings.proposals, "gradient")  # nothing trained or downloaded
-    net = backbone.make_deconvnet(settings)
-    print(f"DeconvNet, {sum(p.numel() for p in net.parameters()):,} parameters, on {machine.device()}")
-    tables = {"stage1": objects, "stage2": examples.overlapping(boxes, objects, settings.stage2.iou, windows=0)}
-    for stage, table in tables.items():
-        solver = getattr(settings, stage).model_copy(update={"updates": 1})
-        started = time.perf_counter()
-        batches = examples.crop_batches(images, examples.weighted(table, solver.balance), solver, net.size)
-        curve = training.train(net, batches, solver)
-        say(f"{stage}, one update of {solver.batch} images", started, f"loss {curve['loss'].iloc[-1]:.3f}")
-    started, image = time.perf_counter(), images[names[0]][0]
-    windows = inference.choose_windows(boxes[names[0]], image.shape[:2], settings.inference)
-    scores = inference.score_windows(net.eval(), image, windows, settings.inference.batch)
-    say(f"inference, {len(windows)} windows of an image of {image.shape[1]}×{image.shape[0]} px", started)
-    assert scores.isfinite().all()
+def trainings(settings: params.Params, folder: Path, updates: int) -> Iterator[tuple]:
+    """(name, makes the network, settings of the solver, batches, side of an image)"""
+    names = voc.read_list(folder, "train")
+    images, objects = examples.Images(folder, names), voc.objects(folder, names)
+    solver = settings.stage2.model_copy(update={"updates": updates})
+    crops = examples.crop_batches(images, objects.assign(weight=1 / len(objects)), solver, settings.network.size)
+    yield "deconvnet", backbone.make_deconvnet, solver, crops, settings.network.size
+    solver = settings.fcn.model_copy(update={"updates": updates})
+    yield "fcn8s", backbone.make_fcn, solver, examples.image_batches(images, names, solver, 32), forecast.PADDED[0]
+
+
+def measured(name: str, make, settings: params.Params, solver: params.Solver, batches, side: int) -> dict:
+    """What `training.train` takes an update, against the same step on one batch that is there."""
+    with torch.device("meta"):
+        flops = forecast.cost(make(settings), side, side).training * solver.batch
+    net = make(settings).to(machine.device(), memory_format=torch.channels_last)
+    there = tuple(part.to(machine.device()) for part in batches[0])
+    torch.cuda.reset_peak_memory_stats()
+    seconds = in_turn({
+        "loader": lambda: loaded_updates(net, batches, solver),
+        "resident": lambda: resident_updates(net.train(), there, solver, UPDATES, FIRST),
+    })  # fmt: skip
+    against, update = ratio(seconds["loader"], seconds["resident"]), sorted(seconds["loader"])[len(seconds) // 2]
+    updates = sum(getattr(settings, stage).updates for stage in PAPERS[name])
+    return {
+        "vs_resident_batch": against,
+        "seconds_per_update": update,
+        "images_per_second": solver.batch / update,
+        "tflops": flops / update / 1e12,
+        "gpu_gigabytes": torch.cuda.max_memory_allocated() / 1e9,
+        "parts_at_once": machine.parts(solver.accumulate),
+        "updates": updates,
+        "hours": updates * update / 3600,
+    }
+
+
+def main() -> None:
+    precision = sys.argv[1] if len(sys.argv) > 1 else "bf16-mixed"
+    gpu = machine.device().type == "cuda"
+    os.environ["DECONVNET_PRECISION"] = precision
+    settings = params.validate(params.compose("voc2012"), "voc2012")
+    with tempfile.TemporaryDirectory() as folder:
+        icons.generate(Path(folder), train=SCENES, dev=1, val=1, width=SIDE, height=SIDE)
+        for name, make, solver, batches, side in trainings(settings, Path(folder), UPDATES if gpu else 1):
+            started = time.perf_counter()
+            if gpu:
+                found = measured(name, make, settings, solver, batches, side)
+                print(name, precision, found, flush=True)
+                write(gpu={"paper_size": {f"{name} {precision}": found}})
+            else:
+                curve = training.train(make(settings), batches, solver)
+                print(f"{name}, one update of {solver.batch} images: {time.perf_counter() - started:.1f} s, peak "
+                      f"{peak_gigabytes():.1f} GB, loss {curve['loss'].iloc[-1]:.3f}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as scenes:
-            icons.generate(Path(scenes) / "voc", train=IMAGES, dev=1, val=1, width=500, height=375)
-            main(Path(scenes) / "voc")
+    main()

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from measure import clock, has_bf16, here, in_turn, peak_gigabytes, precise, ratio, side_by_side
 
-from deconvnet import backbone, crf, ensemble, examples, inference, maps, metrics, params, paths, training, voc
+from deconvnet import backbone, crf, ensemble, examples, inference, machine, maps, metrics, params, paths, training, voc
 from deconvnet.errors import UserError
 from deconvnet.proposals import edge_boxes, gradient_edges, load_proposals
-from deconvnet.solver import loss_of, make_optimizer
+from deconvnet.solver import make_optimizer
 
 UPDATES, FIRST = 48, 8  # whose seconds do not count
 METHODS = "deconvnet", "fcn8s", "edeconvnet"
@@ -22,13 +22,17 @@ def resident_updates(net: torch.nn.Module, batch: tuple, solver: params.Solver, 
     """Seconds an update, forward, backward and step, on a batch (images, labels) that lies on the device; without the
     `first` ones.
     """
-    optimizer, (images, labels) = make_optimizer(net, solver), batch
-    images = images.contiguous(memory_format=torch.channels_last)
+    fabric = training.Fabric(accelerator=machine.device().type, devices=1, precision=machine.precision())
+    model, optimizer = fabric.setup(net, make_optimizer(net, solver))
+    images, labels = (
+        part.unflatten(0, (solver.accumulate, -1)).split(machine.parts(solver.accumulate)) for part in batch
+    )
     for number in range(updates):
         if number == first:
             started = clock()
         optimizer.zero_grad()
-        loss_of(net(images), labels).backward()
+        for some in zip(images, labels, strict=True):
+            fabric.backward(training.losses_of(model, *some).sum() / solver.accumulate)
         optimizer.step()
     return (clock() - started) / (updates - first)
 
@@ -48,8 +52,8 @@ def training_step(folder: Path, names: list[str]) -> dict:
     solver = settings.stage2.model_copy(update={"updates": UPDATES})
     images, objects = examples.Images(folder, names), voc.objects(folder, names)
     batches = examples.crop_batches(images, objects.assign(weight=1 / len(objects)), solver, settings.network.size)
-    net = backbone.make_deconvnet(settings).to(training.machine.device(), memory_format=torch.channels_last)
-    there = tuple(part.to(training.machine.device()) for part in batches[0])
+    net = backbone.make_deconvnet(settings).to(machine.device(), memory_format=torch.channels_last)
+    there = tuple(part.to(machine.device()) for part in batches[0])
 
     variants = {
         "loader": lambda: loaded_updates(net, batches, solver),

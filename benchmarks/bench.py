@@ -111,7 +111,9 @@ def add_up() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default: all of them")
-    wanted = parser.parse_args().parts or PARTS
+    parser.add_argument("--apart", metavar="NAME", help="what inference takes is kept beside that of other machines")
+    arguments = parser.parse_args()
+    wanted = arguments.parts or PARTS
     if unknown := {*wanted} - {*PARTS}:
         parser.error(f"no such part: {', '.join(unknown)}")
     torch.manual_seed(0)
@@ -143,6 +145,8 @@ def main() -> None:
             print("the curves", flush=True)
             result["curves"] = curves(images)
     result = {part: found for part, found in result.items() if found is not None}
+    if arguments.apart and "inference" in result:
+        result["inference_elsewhere"] = {arguments.apart: result.pop("inference")}
     write(**({"gpu": result} if gpu else result))
 
 

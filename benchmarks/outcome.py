@@ -46,7 +46,9 @@ def of_inference(inference: dict, fast: dict[str, str]) -> list[tuple[str, str, 
 
 def rows(result: dict) -> list[tuple[str, str, str, str]]:
     """(what, how it came out, wanted, where and when)."""
-    found, pipeline = of_inference(result["inference"], {"bf16": "≥ 5", "fp32": "≥ 2.5"}), result.get("pipeline")
+    found, pipeline = [], result.get("pipeline")
+    for inference in (result["inference"], *result.get("inference_elsewhere", {}).values()):
+        found += of_inference(inference, {"bf16": "≥ 5", "fp32": "≥ 2.5"})
 
     def add(what: str, ratio: dict, wanted: str = "–") -> None:
         found.append((what, spread(ratio), wanted, ratio["on"]))
@@ -71,29 +73,29 @@ def rows(result: dict) -> list[tuple[str, str, str, str]]:
 
 
 def on_a_gpu(gpu: dict) -> list[str]:
-    """The paper's network there: windows, and the stretches of training of paper_size.py."""
+    """The paper's network there: stretches of training, of paper_size.py, and windows, of bench.py."""
     machine, ceiling = gpu["machine"], gpu["ceiling"]
     speed = ", ".join(f"{k.removesuffix('_gflops')} {v / 1e3:.0f}" for k, v in ceiling.items() if "gflops" in k)
-    windows = pd.DataFrame(
-        [row[:3] for row in of_inference(gpu["inference"], {})], columns=["measured", "median (lowest–highest)", "aim"]
-    )
     stretches = pd.DataFrame(
         [(*name.split(), f"{1e3 * t['seconds_per_update']:.0f}", spread(t["vs_resident_batch"]),
           f"{t['images_per_second']:.0f}", f"{t['tflops']:.0f}", f"{1e3 * t['tflops'] / ceiling['bf16_gflops']:.0%}",
           f"{t['gpu_gigabytes']:.0f}", f"{t['updates']:,}", f"{t['hours']:.2f}")
-         for name, t in gpu["paper_size"].items()],
+         for name, t in gpu.get("paper_size", {}).items()],
         columns=["training", "precision", "ms an update", "against a resident batch (aim ≤ 1.10)", "images/s",
                  "TFLOP/s", "share of bf16 products", "GB", "updates", "hours for all"],
     )  # fmt: skip
-    return [
+    text = [
         "## The paper's network on a GPU",
         f"{machine['device']}, torch {machine['torch']}, at {machine['commit']}: benchmarks/'s `paper_size.py` and "
         f"`bench.py inference`. Ceilings in the same run: {speed} TFLOP/s, copying {ceiling['copy_gbytes']:,.0f} GB/s. "
         "The hours are arithmetic: updates of `voc2012` × seconds an update.",
         stretches.to_markdown(index=False, disable_numparse=True),
-        windows.to_markdown(index=False),
-        in_seconds(gpu["inference"]),
     ]
+    if inference := gpu.get("inference"):
+        found, columns = of_inference(inference, {}), ["measured", "median (lowest–highest)", "aim"]
+        windows = pd.DataFrame([row[:3] for row in found], columns=columns)
+        text += [windows.to_markdown(index=False), in_seconds(inference)]
+    return text
 
 
 def in_seconds(inference: dict) -> str:
@@ -131,7 +133,7 @@ def page(result: dict) -> str:
         "![Scaling curves](benchmarks.png)",
         lines.to_markdown(index=False),
     ]  # fmt: skip
-    if "paper_size" in (gpu := result.get("gpu", {})):
+    if gpu := result.get("gpu"):
         text += on_a_gpu(gpu)
     if pipeline := result.get("pipeline"):
         stages = pd.DataFrame(pipeline["stages"]).T.rename(columns={"before": "before, s", "now": "now, s"})

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from measure import in_turn, peak_gigabytes, ratio
+from measure import ceiling, in_turn, peak_gigabytes, ratio, this_machine
 from outcome import write
 from parts import FIRST, loaded_updates, resident_updates
 
@@ -65,6 +65,8 @@ def main() -> None:
     gpu = machine.device().type == "cuda"
     os.environ["DECONVNET_PRECISION"] = precision
     settings = params.validate(params.compose("voc2012"), "voc2012")
+    if gpu:
+        write(gpu={"machine": this_machine(), "ceiling": ceiling()})
     with tempfile.TemporaryDirectory() as folder:
         icons.generate(Path(folder), train=SCENES, dev=1, val=1, width=SIDE, height=SIDE)
         for name, make, solver, batches, side in trainings(settings, Path(folder), UPDATES if gpu else 1):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet import DeconvNet, inference
+from deconvnet import DeconvNet, inference, machine, params
 from deconvnet.paths import ROOT
+from deconvnet.training import train
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import measure
@@ -68,6 +69,44 @@ def test_what_was_not_measured_stays_as_it_was(tmp_path, monkeypatch):
         "inference": {"vs_release_bf16": 4.0, "vs_release_fp32": 3.0},
         "scores": {"megabytes_per_image": 0.5},
     }
+
+
+def test_parts_of_a_gpu_are_kept_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(outcome, "KEPT", tmp_path / "benchmarks.json")
+    outcome.write(scores={"megabytes_per_image": 0.5})
+    outcome.write(gpu={"paper_size": {"deconvnet tf32": {"hours": 2.0}, "fcn8s tf32": {"hours": 3.0}}})
+    outcome.write(gpu={"paper_size": {"deconvnet tf32": {"hours": 1.0}}, "machine": {"torch": "2"}})
+    assert outcome.kept() == {
+        "scores": {"megabytes_per_image": 0.5},
+        "gpu": {
+            "paper_size": {"deconvnet tf32": {"hours": 1.0}, "fcn8s tf32": {"hours": 3.0}},
+            "machine": {"torch": "2"},
+        },
+    }
+
+
+def test_a_precision_lasts_as_long_as_it_is_asked_for(monkeypatch):
+    monkeypatch.delenv("DECONVNET_PRECISION", raising=False)
+    with measure.precision("tf32"):
+        assert torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+    assert machine.precision() == "32-true"
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_resident_batch_is_trained_as_train_would(monkeypatch, at_once):
+    """One update by hand and one by `train` of the same batch end with the same weights."""
+    monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
+    monkeypatch.setenv("DECONVNET_PARTS", str(at_once))
+    settings = params.validate(params.compose("icons"), "icons").stage2
+    solver = settings.model_copy(update={"updates": 1, "batch": 4, "accumulate": 2, "warmup": 0})
+    batch, ends = (torch.rand(4, 3, 8, 8), torch.randint(3, (4, 8, 8))), []
+    for way in (lambda net: parts.resident_updates(net, batch, solver, 1), lambda net: train(net, [batch], solver)):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 1)).train()
+        way(net)
+        ends.append(net.state_dict())
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
 
 
 def test_the_committed_page_is_of_the_committed_numbers():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet import forecast, params, pipeline, proposals
+from deconvnet import forecast, machine, params, pipeline, proposals
 
 PAPER = params.validate(params.compose("voc2012"), "voc2012")
 
@@ -27,6 +27,15 @@ def test_the_papers_network_and_its_sixty_thousand_updates():
     assert forecast.forecast(PAPER, 2e12)["fcn8s"] == pytest.approx(found["fcn8s"] / 2)
     assert found["device"] > 3 * 4 * 251_805_653 / 1e9  # weights, gradients, momentum
     assert found["host"] == pytest.approx(10_582 * 375 * 500 * 5 / 1e9)  # train_aug, dev in it
+
+
+def test_memory_follows_the_parts_that_are_trained_at_once(monkeypatch):
+    weights = 3 * 4 * 251_805_653 / 1e9
+    activations = forecast.forecast(PAPER, 1e12)["device"] - weights
+    monkeypatch.setattr(machine, "parts", lambda of: of)
+    assert forecast.forecast(PAPER, 1e12)["device"] - weights == pytest.approx(8 * activations)
+    monkeypatch.setenv("DECONVNET_PRECISION", "bf16-mixed")
+    assert forecast.forecast(PAPER, 1e12)["device"] - weights == pytest.approx(4 * activations)
 
 
 def test_what_is_fetched_is_said_with_size_and_checksum(monkeypatch):

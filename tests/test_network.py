@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import vgg16
 
-from deconvnet import DeconvNet, FCN8s, backbone, params
+from deconvnet import DeconvNet, FCN8s, backbone, network, params
 from deconvnet.errors import UserError
 from deconvnet.fcn import bilinear
 from deconvnet.network import Encoder
@@ -155,6 +155,30 @@ def test_unpooling_puts_each_maximum_back_where_it_stood():
     (pool,), (switch,) = encoder(x + encoder.mean)  # the convolution hands the image on
     torch.testing.assert_close(pool[0, 0], torch.tensor([[5.0, 4], [9, 7]]), atol=1e-4, rtol=0)
     torch.testing.assert_close(F.max_unpool2d(pool, switch, 2, 2)[0, 0], back, atol=1e-4, rtol=0)
+
+
+def grown(function, x, *others):
+    """What a function gives, and the gradient of its sum of squares by x and others."""
+    x = x.detach().clone().requires_grad_()
+    out = function(x)
+    return out, *torch.autograd.grad((out**2).sum(), [x, *others])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_unpooling_as_on_a_gpu(layout):
+    x = torch.randn(2, 3, 6, 8).contiguous(memory_format=layout)
+    pool, where = F.max_pool2d(x, 2, 2, return_indices=True)
+    expected = grown(lambda pool: network.unpool(pool, where), pool)
+    torch.testing.assert_close(grown(lambda pool: network.unpool_on_gpu(pool, where), pool), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_fc6_and_its_mirror_image_as_matrix_products(layout):
+    down, up = (kind.to(memory_format=layout) for kind in (network.ToOneCell(3, 5, 4), network.FromOneCell(5, 3, 4)))
+    for layer, x in ((down, torch.randn(2, 3, 4, 4)), (up, torch.randn(2, 5, 1, 1))):
+        found, expected = (grown(way, x, *layer.parameters()) for way in (layer.product, layer))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert down(torch.randn(1, 3, 9, 7)).shape == (1, 5, 6, 4)  # FCN-8s: a convolution over a larger map
 
 
 def test_the_decoder_takes_the_switches_of_its_own_block():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from deconvnet import DeconvNet, params, training
+from deconvnet import DeconvNet, machine, params, training
 from deconvnet.solver import loss_of, make_optimizer, rate
 from deconvnet.voc import VOID
 
@@ -211,6 +211,65 @@ def test_batch_norm_sees_one_part_at_a_time():
     net[0].register_forward_hook(lambda _, __, out: seen.append(out.mean().item()))
     training.train(net, [(images, labels)], solver(accumulate=2))
     assert seen == pytest.approx([0, 0], abs=1e-4)
+
+
+def parted(monkeypatch, at_once):
+    """Three updates in four parts of unequal void, `at_once` through the network: curve, state, size of calls."""
+    monkeypatch.setenv("DECONVNET_PARTS", str(at_once))
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 1)]
+    net, calls = nn.Sequential(*layers), []
+    net[0].register_forward_hook(lambda _, __, out: calls.append(len(out)))
+    steps = [batch(images=8, seed=seed) for seed in range(3)]
+    for images, labels in steps:
+        images *= torch.linspace(1, 4, 8).view(-1, 1, 1, 1)  # parts whose statistics differ
+        labels[:3, :3] = VOID
+    curve = training.train(net, steps, solver(updates=3, accumulate=4))
+    assert "forward" not in vars(net[1])  # batch norm is its own again
+    return curve, net.state_dict(), calls
+
+
+@pytest.mark.parametrize(("at_once", "sizes"), [(2, [4] * 6), (3, [6, 2] * 3), (4, [8] * 3), (99, [8] * 3)])
+def test_parts_at_once_train_as_one_by_one(monkeypatch, at_once, sizes):
+    curve, state, calls = parted(monkeypatch, 1)
+    assert calls == [2] * 12
+    other_curve, other_state, other_calls = parted(monkeypatch, at_once)
+    assert other_calls == sizes
+    torch.testing.assert_close(other_state, state, rtol=1e-4, atol=1e-6)  # running statistics too
+    assert list(other_curve["loss"]) == pytest.approx(list(curve["loss"]), rel=1e-5)
+
+
+def test_norms_by_part_leave_each_its_statistics():
+    norm, x = nn.BatchNorm2d(1), torch.tensor([0.0, 2, 10, 14]).view(4, 1, 1, 1)
+    with training.norms_by_part(norm, 2):
+        assert norm(x).flatten().tolist() == pytest.approx([-1, 1, -1, 1], abs=1e-4)
+    spread = x.var(correction=0).sqrt()
+    torch.testing.assert_close(norm(x), (x - 6.5) / spread, atol=1e-4, rtol=0)
+
+
+def test_parts_at_once_by_default(monkeypatch):
+    monkeypatch.delenv("DECONVNET_PARTS", raising=False)
+    assert machine.parts(8) == 1
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cuda"))
+    found = {}
+    for precision in machine.PRECISIONS:
+        monkeypatch.setenv("DECONVNET_PRECISION", precision)
+        found[precision] = machine.parts(8)
+    assert found == {"32-true": 1, "tf32": 8, "bf16-mixed": 8}
+    monkeypatch.setenv("DECONVNET_PARTS", "3")
+    assert (machine.parts(8), machine.parts(2)) == (3, 2)
+
+
+@pytest.mark.parametrize(("workers", "itself"), [("0", True), ("3", True), ("4", False)])
+def test_a_gpu_cuts_its_own_crops_where_processes_are_few(monkeypatch, workers, itself):
+    class Kept:
+        images, cut = property(lambda self: self), "a way to cut on a device"
+        fits, on, __len__ = lambda *_: True, lambda *_: "by itself", lambda _: 5
+
+    monkeypatch.setattr(training, "DataLoader", lambda *_, **__: "by processes")
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cuda"))
+    monkeypatch.setenv("DECONVNET_WORKERS", workers)
+    assert training.loader(Kept()) == ("by itself" if itself else "by processes")
 
 
 def test_the_curve_reports_mean_losses_and_watches_dev():

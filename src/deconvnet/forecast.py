@@ -18,7 +18,7 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 from torchvision.models import VGG16_Weights
 
 from deconvnet import backbone, machine
-from deconvnet.params import Params
+from deconvnet.params import Params, Solver
 
 PHOTOGRAPH = (375, 500)  # px, most of VOC's
 PADDED = (512, 512)  # px; what FCN-8s trains on, the largest side of any photograph to the next 32
@@ -79,7 +79,8 @@ def speed(seconds: float = 1.0) -> float:
 
     def run() -> float:
         started = time.perf_counter()
-        F.conv2d(x, kernel, padding=1)
+        with torch.autocast(device.type, torch.bfloat16, enabled=machine.precision() == "bf16-mixed"):
+            F.conv2d(x, kernel, padding=1)
         if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - started
@@ -89,6 +90,11 @@ def speed(seconds: float = 1.0) -> float:
     while sum(times) < seconds:
         times.append(run())
     return 2 * x.numel() * kernel[0].numel() / sorted(times)[len(times) // 2]
+
+
+def at_once(solver: Solver) -> float:
+    """Images that go through the network together in training."""
+    return solver.batch / solver.accumulate * machine.parts(solver.accumulate)
 
 
 def forecast(params: Params, per_second: float) -> dict[str, float]:
@@ -106,6 +112,7 @@ def forecast(params: Params, per_second: float) -> dict[str, float]:
     scores = 2 * scored * 2 * 21 * pixels  # two networks, float16; on the disk they are compressed
     archives = sum(download.size for download in downloads(params)) * GB
     parts = [(window, params.stage2), (photograph, params.fcn)]
+    short = 0.5 if machine.precision() == "bf16-mixed" else 1
     return {name: flops / per_second / 3600 for name, flops in hours.items()} | {
         # DVC keeps a copy of every result in its cache; the archives lie there packed and unpacked.
         "disk": (2 * (scores + 4 * window.parameters) + 4 * archives) / GB,
@@ -114,7 +121,7 @@ def forecast(params: Params, per_second: float) -> dict[str, float]:
         * 5
         / GB,  # decoded images, masks and instances
         # weights, gradients and momentum; the outputs of layers, and about as much again for their gradients
-        "device": max(3 * c.parameters + 2 * s.batch / s.accumulate * c.activations for c, s in parts) / GB,
+        "device": max(3 * c.parameters + 2 * at_once(s) * c.activations * short for c, s in parts) / GB,
     }
 
 

@@ -225,6 +225,11 @@ def test_the_machine_is_shared_too(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert machine.device() == torch.device("cuda", 1)
+    found = {}
+    for cores in (1, 6, 16, 64):
+        monkeypatch.setenv("DECONVNET_CORES", str(cores))
+        found[cores] = machine.workers()
+    assert found == {1: 0, 6: 2, 16: 7, 64: 8}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match="DECONVNET_PROCESSES is 2, but torch sees 1 GPU"):
         machine.device()

@@ -8,7 +8,7 @@ DECONVNET_PARTS      parts of a training's batch (accumulate) that go through th
                      (default: all on a GPU, but for 32-true, which that slows; one on a CPU)
 DECONVNET_PROCESSES  processes that share each batch of a training, on GPUs one each (default: 1)
 DECONVNET_WORKERS    processes that prepare training batches, for each of those (default: 0 on a CPU, else its share of
-                     the cores - 1)
+                     the cores - 1, 8 at most: each keeps two batches ready in shared memory)
 DECONVNET_THREADS    threads of the arithmetic (default: its share of the cores; another number may change last digits)
 DECONVNET_CHECKPOINT seconds between two checkpoints of a training (default: 60; 0: after each update)
 """
@@ -97,7 +97,7 @@ def cluster() -> str | None:
 
 
 def workers() -> int:
-    return number("DECONVNET_WORKERS", 0 if device().type == "cpu" else max(cores() // world() - 1, 0))
+    return number("DECONVNET_WORKERS", 0 if device().type == "cpu" else min(max(cores() // world() - 1, 0), 8))
 
 
 def threads() -> int:

@@ -105,6 +105,7 @@ def stop(self, error=logging.error, stop=IOPubThread.stop):  # ipykernel calls i
     stop(self)
     error("late")
 IOPubThread.stop = stop
+logging.getLogger("IPKernelApp").error("KeyboardInterrupt caught in kernel.")  # when told to end early
 """
 
 

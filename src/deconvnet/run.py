@@ -39,8 +39,12 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a debugger's warning that no reader needs
     "OMP_NUM_THREADS": str(machine.threads()),
 }
-# ipykernel may still answer the request to end when its sockets are closed: tornado would log that as an error of ours.
-QUIET_END = "import atexit, logging; atexit.register(logging.disable)"
+# ipykernel may still answer the request to end when its sockets are closed, and may still be at its last cell's answer
+# when the interrupt comes that goes before: tornado and ipykernel would log these as errors of ours.
+QUIET_END = (
+    "import atexit, logging; atexit.register(logging.disable); logging.getLogger('IPKernelApp').addFilter("
+    "lambda record: 'KeyboardInterrupt caught' not in record.getMessage())"
+)
 VOLATILE = ("papermill", "execution", "widgets", "language_info")  # times, versions and paths of the machine
 
 

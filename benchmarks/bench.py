@@ -9,6 +9,8 @@ bfloat16, stays as it was measured last; so do `pipeline` and `compiled`, which 
 import argparse
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -44,25 +46,22 @@ def photographs(net: torch.nn.Module, image: np.ndarray, windows: np.ndarray) ->
         inference.score_windows(net, image, windows, BATCH)
 
 
+def in_precision(name: str, work: Callable, *arguments: object) -> None:
+    with precision(PRECISIONS[name]):
+        work(*arguments)
+
+
 def measure_inference(image: np.ndarray, boxes: np.ndarray) -> dict:
     """The paper's network on a photograph: this pipeline against the release's way, and against its own forward."""
     settings = params.validate(params.compose("voc2012"), "voc2012")
     windows = inference.choose_windows(boxes, image.shape[:2], settings.inference)[:WINDOWS]
     plain = backbone.make_deconvnet(settings).eval().to(machine.device())
     names = ["fp32", *(["tf32"] if machine.device().type == "cuda" else []), *(["bf16"] if has_bf16() else [])]
-    nets, variants = {name: precise(PRECISIONS[name], plain) for name in names}, {}
-
-    def add(name: str, way: str, work, *arguments: object) -> None:
-        def in_its_precision() -> None:
-            with precision(PRECISIONS[way]):
-                work(*arguments)
-
-        variants[name] = in_its_precision
-
-    add("release", "fp32", as_released, plain, image, windows[::2])
+    nets = {name: precise(PRECISIONS[name], plain) for name in names}
+    variants = {"release": partial(in_precision, "fp32", as_released, plain, image, windows[::2])}
     for name, net in nets.items():
-        add(name, name, photographs, net, image, windows)
-        add(f"network {name}", name, network_alone, net)
+        variants[name] = partial(in_precision, name, photographs, net, image, windows)
+        variants[f"network {name}"] = partial(in_precision, name, network_alone, net)
     seconds = side_by_side(variants)
     share = len(windows) / len(windows[::2])
     best = names[-1]

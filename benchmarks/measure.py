@@ -70,12 +70,12 @@ def ceiling() -> dict[str, float]:
     """What the machine can do: matrix products in each precision (GFLOP/s), copying memory (GB/s, read and written)."""
     device, found = machine.device(), {}
     side, floats = (8192, 2**29) if device.type == "cuda" else (2048, 2**26)
-    for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
+    for name in ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32", "bf16"):
+        dtype = torch.bfloat16 if name == "bf16" else torch.float32
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        for way in (name, "tf32") if (device.type, name) == ("cuda", "fp32") else (name,):
-            with precision(PRECISIONS[way]):
-                seconds = side_by_side({way: lambda a=a, b=b: a @ b})[way]
-            found[f"{way}_gflops"] = 2 * side**3 / statistics.median(seconds) / 1e9
+        with precision(PRECISIONS[name]):
+            seconds = side_by_side({name: lambda a=a, b=b: a @ b})[name]
+        found[f"{name}_gflops"] = 2 * side**3 / statistics.median(seconds) / 1e9
     source = torch.zeros(floats, device=device)
     target = torch.empty_like(source)
     seconds = side_by_side({"copy": lambda: target.copy_(source)})["copy"]

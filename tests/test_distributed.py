@@ -69,13 +69,13 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def run(folder: Path) -> subprocess.CompletedProcess:
+def run(folder: Path, **variables: str) -> subprocess.CompletedProcess:
     """The notebook as a stage of DVC, in two processes."""
     path = f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"
     return subprocess.run(
         [sys.executable, "-m", "deconvnet.run", "train", "train.ipynb", "-p", "stage", "1"],
         cwd=folder,
-        env=os.environ | MACHINE | {"PYTHONPATH": path, "DVC_STAGE": "tiny", "DECONVNET_PROCESSES": "2"},
+        env=os.environ | MACHINE | {"PYTHONPATH": path, "DVC_STAGE": "tiny", "DECONVNET_PROCESSES": "2"} | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -113,6 +113,12 @@ def assert_near(
 ) -> None:
     pd.testing.assert_frame_equal(curve, other_curve, **tolerance)
     torch.testing.assert_close(weights, other_weights, **tolerance)
+
+
+def test_two_processes_that_take_their_parts_at_once_end_like_one(tmp_path):
+    done = run(project(tmp_path), DECONVNET_PARTS="2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_near(*result(tmp_path), *alone(), **NEAR)
 
 
 def test_two_processes_end_like_one(shared):

@@ -68,6 +68,7 @@ def processes() -> int:
 
 
 def parts(of: int) -> int:
+    """How many of a batch's `of` parts go through the network at once."""
     alone = device().type == "cpu" or os.environ.get("DECONVNET_PRECISION", "32-true") == "32-true"
     return min(max(number("DECONVNET_PARTS", 1 if alone else of), 1), of)
 

@@ -52,6 +52,16 @@ def test_void_pixels_get_no_gradient():
     assert (scores.grad[:, :, 0] != 0).all()
 
 
+def test_the_loss_of_maps_as_convolutions_leave_them_copies_none():
+    scores = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    labels = torch.randint(0, 3, (2, 4, 5))
+    with torch.profiler.profile(record_shapes=True, acc_events=True) as seen:
+        loss_of(scores, labels).backward()
+    copied = [e for e in seen.events() if e.name == "aten::copy_" and math.prod(e.input_shapes[0]) >= scores.numel()]
+    assert not copied
+    assert scores.grad.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_a_batch_of_void_costs_nothing():
     scores = torch.randn(2, 3, 4, 4, requires_grad=True)
     loss = loss_of(scores, torch.full((2, 4, 4), VOID))

@@ -71,18 +71,17 @@ class FCN8s(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._image_padded(x) if self.padding == "image" else self._fc6_padded(x)
 
-    def _fc6_padded(self, x: torch.Tensor) -> torch.Tensor:
-        height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
+    def _fc6_padded(self, image: torch.Tensor) -> torch.Tensor:
+        height, width = image.shape[-2:]
+        x = F.pad(image, (0, -width % self.stride, 0, -height % self.stride))
         (*_, pool3, pool4, pool5), _ = self.encoder(x)
         x = self._score(F.pad(pool5, [self.kernel // 2] * 4))
         # An odd fc6 kernel keeps the cells of pool5; an even one gives the points between them, half a cell to the
-        # left of cell 0 first. The offset brings both onto the grid of pool4.
-        x = crop(self.up2_fc7(x), 1 if self.kernel % 2 else 2, pool4) + self.score_pool4(pool4)
-        x = crop(self.up2_pool4(x), 1, pool3) + self.score_pool3(pool3)
-        x = self.up8(x)
-        offset = self.up8.stride[0] // 2
-        return x[..., offset : offset + height, offset : offset + width]
+        # left of cell 0 first. What is trimmed brings both onto the grid of pool4.
+        x = trimmed(self.up2_fc7, x, 1 if self.kernel % 2 else 2) + self.score_pool4(pool4)
+        x = trimmed(self.up2_pool4, x, 1) + self.score_pool3(pool3)
+        x = trimmed(self.up8, x, self.up8.stride[0] // 2)
+        return x if x.shape[-2:] == (height, width) else crop(x, 0, image)
 
     def _image_padded(self, x: torch.Tensor) -> torch.Tensor:
         """The authors' deploy network: 100 px (one of them is conv1_1's own), pooling rounds up, and what is cropped
@@ -99,6 +98,13 @@ class FCN8s(nn.Module):
     def _score(self, x: torch.Tensor) -> torch.Tensor:
         x = self.dropout(self.encoder.fc6(x))
         return self.score_fc7(self.dropout(self.encoder.fc7(x)))
+
+
+def trimmed(layer: nn.ConvTranspose2d, x: torch.Tensor, margin: int) -> torch.Tensor:
+    """`layer` of `x` without `margin` rows and columns at each border: cut off afterwards, they would be computed, and
+    the gradient would be copied into a map with them.
+    """
+    return F.conv_transpose2d(x, layer.weight, stride=layer.stride, padding=margin)
 
 
 def crop(x: torch.Tensor, offset: int, like: torch.Tensor) -> torch.Tensor:

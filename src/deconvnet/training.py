@@ -111,10 +111,7 @@ def restore(state: dict, parts: dict) -> Progress:
 @contextmanager
 def norms_by_part(net: nn.Module, parts: int) -> Iterator[None]:
     """Inside, batch norm in training takes a batch as so many parts that come one by one, each with its statistics."""
-    if parts == 1:
-        yield
-        return
-    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d) and parts > 1]
     for norm in norms:
         one = norm.forward  # a GPU's kernels are few for a part and slow to start: all other layers run once
         norm.forward = lambda x, one=one: torch.cat([one(part) for part in x.chunk(parts)])

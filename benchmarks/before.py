@@ -3,7 +3,7 @@
 Both run whole, in turn, in fresh clones of their own, with one update a training. Only the contours, on which the
 windows hang, are trained in full; at the end their stage is run again with one update, and that is what counts. So what
 is timed is kernel starts, imports, data, proposals, inference, CRF, figures, report and DVC.
-About twenty minutes a round on two idle cores. Adds `pipeline` to reports/benchmarks.json.
+A quarter to half an hour a round on two idle cores. Adds `pipeline` to reports/benchmarks.json.
 """
 
 import json

@@ -26,18 +26,18 @@ from deconvnet import backbone, crf, icons, inference, machine, params, proposal
 
 PARTS = ("training", "inference", "workers", "maps", "curves")
 PHOTOGRAPH = {"width": 500, "height": 375}
-TASKS = 8  # all alike, an equal share for 2, 4 or 8 workers: of a stage's thousands of pictures the last hardly matters
+TASKS = 4  # at least, all alike, as many for each worker: of a stage's thousands the last ones hardly matter
 # The paper's windows of a photograph, those of a batch, and how often: all are alike, so on a CPU a few tell, and the
 # release's way sees every second one.
 WINDOWS, BATCH, TIMES = (50, 50, 8) if machine.device().type == "cuda" else (16, 8, 1)
 
 
 @torch.inference_mode()
-def network_alone(net: torch.nn.Module) -> None:
+def network_alone(net: torch.nn.Module, windows: int) -> None:
     side, device = net.size, net.encoder.mean.device
     for _ in range(TIMES):
-        for start in range(0, WINDOWS, BATCH):
-            batch = torch.zeros(min(BATCH, WINDOWS - start), 3, side, side, device=device)
+        for start in range(0, windows, BATCH):
+            batch = torch.zeros(min(BATCH, windows - start), 3, side, side, device=device)
             net(batch.contiguous(memory_format=torch.channels_last))
 
 
@@ -61,11 +61,11 @@ def measure_inference(image: np.ndarray, boxes: np.ndarray) -> dict:
     variants = {"release": partial(in_precision, "fp32", as_released, plain, image, windows[::2])}
     for name, net in nets.items():
         variants[name] = partial(in_precision, name, photographs, net, image, windows)
-        variants[f"network {name}"] = partial(in_precision, name, network_alone, net)
+        variants[f"network {name}"] = partial(in_precision, name, network_alone, net, len(windows))
     seconds = side_by_side(variants)
     share = len(windows) / len(windows[::2])
     best = names[-1]
-    found = {"windows": len(windows), "precision": best, "seconds_per_window": {}}
+    found = {"windows": len(windows), "batch": BATCH, "precision": best, "seconds_per_window": {}}
     for name in names:
         found[f"vs_release_{name}"] = ratio(seconds["release"], seconds[name], TIMES * share)
         found[f"vs_network_{name}"] = ratio(seconds[name], seconds[f"network {name}"])
@@ -77,19 +77,25 @@ def measure_inference(image: np.ndarray, boxes: np.ndarray) -> dict:
 
 
 def workers_speedup(work, *arguments: object) -> dict:
-    """One process against 2, 4 … as many as there are cores, which are there already, as in a stage that has begun."""
+    """This process against 2, 4 … workers, as many as there are cores. They are there when the clock starts, as in a
+    stage that has begun: each number of them has its own rounds, since joblib would end some to have fewer.
+    """
 
     def alone() -> object:
+        before = cv2.getNumThreads()
         cv2.setNumThreads(1)  # else one worker has all cores for what OpenCV divides
-        return work(*arguments)
+        try:
+            return work(*arguments)
+        finally:
+            cv2.setNumThreads(before)
 
-    most, variants = len(os.sched_getaffinity(0)), {}
-    for count in sorted({min(2**power, most) for power in range(most.bit_length() + 1)}):
-        pool = Parallel(n_jobs=count)
-        variants[count] = lambda pool=pool: pool(delayed(alone)() for _ in range(TASKS))
-    seconds = side_by_side(variants)
-    found = ratio(seconds[1], seconds[most])
-    rate = {str(count): TASKS / float(np.median(values)) for count, values in seconds.items()}
+    most, rate = len(os.sched_getaffinity(0)), {}
+    for count in sorted({min(2**power, most) for power in range(1, most.bit_length() + 1)}):
+        tasks = count * -(-TASKS // count)
+        ways = {n: Parallel(n_jobs=n) for n in (1, count)}
+        seconds = side_by_side({n: partial(way, [delayed(alone)()] * tasks) for n, way in ways.items()})
+        rate |= {str(n): tasks / float(np.median(seconds[n])) for n in ways}
+        found = ratio(seconds[1], seconds[count])
     return {"workers": most, "workers_speedup": found["median"], "spread": found, "images_per_second": rate}
 
 

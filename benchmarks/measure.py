@@ -113,9 +113,8 @@ def precise(name: str, net: torch.nn.Module) -> torch.nn.Module:
 
 
 def peak_gigabytes() -> float:
-    """The most memory that this process has held so far, and on a GPU there."""
-    here = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 + here
+    """The most memory that this process has held so far, beside a GPU's."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def this_machine() -> dict[str, object]:

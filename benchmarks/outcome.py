@@ -44,16 +44,22 @@ def of_inference(inference: dict, fast: dict[str, str]) -> list[tuple[str, str, 
     return found
 
 
-def rows(result: dict) -> list[tuple[str, str, str, str]]:
-    """(what, how it came out, wanted, where and when)."""
+def inferences(result: dict) -> list[dict]:
+    """What this machine took to score windows, and what others did."""
+    return [part for part in (result.get("inference"), *result.get("inference_elsewhere", {}).values()) if part]
+
+
+def rows(result: dict, fast: dict[str, str]) -> list[tuple[str, str, str, str]]:
+    """(what, how it came out, wanted, where and when) of what was measured; `fast`: as of `of_inference`."""
     found, pipeline = [], result.get("pipeline")
-    for inference in (result["inference"], *result.get("inference_elsewhere", {}).values()):
-        found += of_inference(inference, {"bf16": "≥ 5", "fp32": "≥ 2.5"})
+    for inference in inferences(result):
+        found += of_inference(inference, fast)
 
     def add(what: str, ratio: dict, wanted: str = "–") -> None:
         found.append((what, spread(ratio), wanted, ratio["on"]))
 
-    add("training, an update against one on a resident batch", result["training"]["spread"], "≤ 1.10")
+    if training := result.get("training"):
+        add("training, an update against one on a resident batch", training["spread"], "≤ 1.10")
     for name, what in (("cores", "arithmetic alone"), ("proposals", "proposals"), ("crf", "dense CRF")):
         wanted = "–" if name == "cores" else "≥ 1.8"
         if name in result:
@@ -92,15 +98,29 @@ def on_a_gpu(gpu: dict) -> list[str]:
         stretches.to_markdown(index=False, disable_numparse=True),
     ]
     if inference := gpu.get("inference"):
-        found, columns = of_inference(inference, {}), ["measured", "median (lowest–highest)", "aim"]
+        found, columns = rows(gpu, {}), ["measured", "median (lowest–highest)", "aim"]
         windows = pd.DataFrame([row[:3] for row in found], columns=columns)
-        text += [windows.to_markdown(index=False), in_seconds(inference)]
+        text += [windows.to_markdown(index=False), f"Seconds a window of the paper's network: {in_seconds(inference)}."]
     return text
 
 
 def in_seconds(inference: dict) -> str:
-    found = ", ".join(f"{name} {seconds:.2g}" for name, seconds in inference["seconds_per_window"].items())
-    return f"Seconds a window of the paper's network, in the last run: {found}."
+    return ", ".join(f"{name} {seconds:.2g}" for name, seconds in inference["seconds_per_window"].items())
+
+
+def reached(ceiling: dict[str, float]) -> str:
+    found = [f"{key.removesuffix('_gflops')} {value:.0f}" for key, value in ceiling.items() if "gflops" in key]
+    return f"{', '.join(found)} GFLOP/s"
+
+
+def by_machine(result: dict, letters: dict[str, str]) -> list[str]:
+    """Of each machine that scored windows, what it took and what its matrix products reach."""
+    found = []
+    for inference in inferences(result):
+        ratios = [inference[key] for key in ("vs_release_fp32", "vs_release_bf16") if key in inference]
+        products = f"; matrix products {reached(inference['ceiling'])}" if "ceiling" in inference else ""
+        found.append(f"{letters[ratios[0]['on']]}: {in_seconds(inference)}{products}")
+    return found
 
 
 def spread(ratio: dict[str, float]) -> str:
@@ -108,10 +128,8 @@ def spread(ratio: dict[str, float]) -> str:
 
 
 def page(result: dict) -> str:
-    machine, ceiling, found = result["machine"], result["ceiling"], rows(result)
-    speed = ", ".join(
-        f"{key.removesuffix('_gflops')} {value:.0f} GFLOP/s" for key, value in ceiling.items() if "gflops" in key
-    )
+    machine, ceiling, inference = (result[part] for part in ("machine", "ceiling", "inference"))
+    found = rows(result, {"bf16": "≥ 5", "fp32": "≥ 2.5"})
     letters = dict(zip(dict.fromkeys(on for *_, on in found), string.ascii_uppercase, strict=False))
     table = pd.DataFrame(
         [(*row, letters[on]) for *row, on in found], columns=["measured", "median (lowest–highest)", "aim", "on"]
@@ -124,12 +142,14 @@ def page(result: dict) -> str:
     text = [
         "# Benchmarks",
         f"Made by `make bench` at {machine['commit']}: {machine['device']}, {machine['threads']} threads, torch "
-        f"{machine['torch']}. Its ceiling in the same run: {speed}, copying {ceiling['copy_gbytes']:.0f} GB/s. "
-        "Each ratio is the median of five rounds in which both ways ran in turn. What this machine could not measure "
-        "is of an earlier run.",
+        f"{machine['torch']}. Its ceiling in the same run: matrix products {reached(ceiling)}, copying "
+        f"{ceiling['copy_gbytes']:.0f} GB/s. Each ratio is the median of five rounds in which both ways ran in turn; "
+        "that of the whole default, of the rounds named below. What this machine could not measure is of an earlier "
+        f"run. Inference: the paper's network on {inference['windows']} windows of a photograph of 500×375 px, in "
+        f"batches of {inference['batch']}; in the release's way every second one.",
         table.to_markdown(index=False),
         "; ".join(f"{letter}: {on}" for on, letter in letters.items()) + ".",
-        in_seconds(result["inference"]),
+        f"Seconds a window of the paper's network, last measured. {'. '.join(by_machine(result, letters))}.",
         "![Scaling curves](benchmarks.png)",
         lines.to_markdown(index=False),
     ]  # fmt: skip

@@ -1,5 +1,7 @@
 """Crops cut in a batch by gathering, as a GPU does, against OpenCV example by example."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,6 +44,16 @@ def test_windows_of_an_image_cut_at_once():
     found = cutting.cut_at_once(image, windows, 32, "cpu")
     assert (found - cutting.cut_windows(image, windows, 32)).abs().max() <= 1
     assert (found[3] == 0).all()
+
+
+def test_windows_of_a_huge_picture_are_cut_one_by_one():
+    """Each leaves the picture, and so is a copy of 1.2 MB: memory holds two of the twenty at most."""
+    image, windows = np.zeros((600, 600, 3), np.uint8), np.tile([-20, -20, 620, 620], (20, 1))
+    tracemalloc.start()
+    cutting.cut_windows(image, windows, 8)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 640 * 640 * 3 < most < 3 * 640 * 640 * 3
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torchvision.models import vgg16
 
 from deconvnet import DeconvNet, FCN8s, backbone, network, params
 from deconvnet.errors import UserError
-from deconvnet.fcn import bilinear, trimmed
+from deconvnet.fcn import bilinear
 from deconvnet.network import Encoder
 
 NARROW = ((1, 1),) * 5
@@ -258,14 +258,6 @@ def test_fcn_keeps_positions(kernel, score, stride):
     expected = ramp + (stride - 1) / 2 * (1 + 3)
     inside = slice(144, 176), slice(144, 240)  # out of the reach of the border's zeros
     torch.testing.assert_close(out[inside], expected[inside], atol=0.01, rtol=0)
-
-
-@pytest.mark.parametrize("margin", [1, 3])
-def test_trimmed_is_cut_off_at_each_border(margin):
-    layer = nn.ConvTranspose2d(3, 2, 6, stride=2, bias=False)
-    x = torch.randn(2, 3, 4, 5)
-    inside = slice(margin, -margin)
-    torch.testing.assert_close(trimmed(layer, x, margin), layer(x)[..., inside, inside])
 
 
 @pytest.mark.parametrize("stride", [2, 8])

@@ -1,5 +1,7 @@
 """Pictures decoded once: what comes back, when they are decoded anew, and how many bytes are held."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,6 +56,13 @@ def test_each_picture_is_decoded_once_until_it_changes(folder, decoded):
     assert sorted(decoded) == ["a", "a", "b", "b"]
     assert changed.made_from() != first.made_from()
     assert (changed["b"][1] == 0).all()
+
+
+def test_two_at_once_decode_each_picture_once(folder, decoded):
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: pixels.Images(folder, ["a", "b"]), range(2)))
+    assert sorted(decoded) == ["a", "b"]
+    assert (found[0].flat == found[1].flat).all()
 
 
 def test_a_broken_file_leaves_nothing_half_written(folder):

@@ -79,7 +79,7 @@ def cut_windows(
     """
     if torch.device(device).type != "cpu" and not antialias:
         return cut_at_once(image, windows, side, device)
-    cuts = [boxes.crop(image, box, 0) for box in windows]
+    cuts = (boxes.crop(image, box, 0) for box in windows)  # one by one: of a huge picture each may be a copy
     if not antialias:
         return to_tensor(np.stack([boxes.resize_image(cut, side) for cut in cuts])).to(device)
     wanted = {"size": (side, side), "mode": "bilinear", "align_corners": False, "antialias": True}

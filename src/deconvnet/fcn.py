@@ -62,10 +62,14 @@ class FCN8s(nn.Module):
         for score in (self.score_fc7, self.score_pool4, self.score_pool3):
             nn.init.zeros_(score.weight)  # as in the FCN paper: a score says nothing until it has learned something
             nn.init.zeros_(score.bias)
-        self.up2_fc7 = bilinear(nn.ConvTranspose2d(classes, classes, 4, stride=2, bias=False))
-        self.up2_pool4 = bilinear(nn.ConvTranspose2d(classes, classes, 4, stride=2, bias=False))
         last = self.stride // 4  # pool3's stride: 8 for five poolings
-        self.up8 = bilinear(nn.ConvTranspose2d(classes, classes, 2 * last, stride=last, bias=False))
+        # An odd fc6 kernel keeps the cells of pool5; an even one gives the points between them, half a cell to the
+        # left of cell 0 first. What is left off at each border brings both onto the grid of pool4.
+        margins = (2 - self.kernel % 2, 1, last // 2) if padding == "fc6" else (0, 0, 0)
+        self.up2_fc7, self.up2_pool4, self.up8 = (
+            bilinear(nn.ConvTranspose2d(classes, classes, 2 * s, stride=s, padding=margin, bias=False))
+            for s, margin in zip((2, 2, last), margins, strict=True)
+        )
         self.up8.weight.requires_grad_(False)  # the last upsampling stays bilinear
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -76,12 +80,9 @@ class FCN8s(nn.Module):
         x = F.pad(image, (0, -width % self.stride, 0, -height % self.stride))
         (*_, pool3, pool4, pool5), _ = self.encoder(x)
         x = self._score(F.pad(pool5, [self.kernel // 2] * 4))
-        # An odd fc6 kernel keeps the cells of pool5; an even one gives the points between them, half a cell to the
-        # left of cell 0 first. What is trimmed brings both onto the grid of pool4.
-        x = trimmed(self.up2_fc7, x, 1 if self.kernel % 2 else 2) + self.score_pool4(pool4)
-        x = trimmed(self.up2_pool4, x, 1) + self.score_pool3(pool3)
-        x = trimmed(self.up8, x, self.up8.stride[0] // 2)
-        return x if x.shape[-2:] == (height, width) else crop(x, 0, image)
+        x = self.up2_fc7(x) + self.score_pool4(pool4)
+        x = self.up8(self.up2_pool4(x) + self.score_pool3(pool3))
+        return x if x.shape[-2:] == (height, width) else crop(x, 0, image)  # a slice of all is a copy in training
 
     def _image_padded(self, x: torch.Tensor) -> torch.Tensor:
         """The authors' deploy network: 100 px (one of them is conv1_1's own), pooling rounds up, and what is cropped
@@ -98,13 +99,6 @@ class FCN8s(nn.Module):
     def _score(self, x: torch.Tensor) -> torch.Tensor:
         x = self.dropout(self.encoder.fc6(x))
         return self.score_fc7(self.dropout(self.encoder.fc7(x)))
-
-
-def trimmed(layer: nn.ConvTranspose2d, x: torch.Tensor, margin: int) -> torch.Tensor:
-    """`layer` of `x` without `margin` rows and columns at each border: cut off afterwards, they would be computed, and
-    the gradient would be copied into a map with them.
-    """
-    return F.conv_transpose2d(x, layer.weight, stride=layer.stride, padding=margin)
 
 
 def crop(x: torch.Tensor, offset: int, like: torch.Tensor) -> torch.Tensor:

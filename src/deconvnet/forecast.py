@@ -109,17 +109,15 @@ def forecast(params: Params, per_second: float) -> dict[str, float]:
         "inference": scored * (params.inference.windows * window.inference + photograph.inference),
     }
     pixels = PHOTOGRAPH[0] * PHOTOGRAPH[1]
-    scores = 2 * scored * 2 * 21 * pixels  # two networks, float16; on the disk they are compressed
+    scores = 2 * scored * 2 * 21 * pixels  # two networks, steps of two bytes; on the disk they are compressed
     archives = sum(download.size for download in downloads(params)) * GB
     parts = [(window, params.stage2), (photograph, params.fcn)]
+    decoded = (TRAIN_AUG + (VAL if params.data.test_root else 0)) * pixels * 5  # with masks and instances
     short = 0.5 if machine.precision() == "bf16-mixed" else 1
     return {name: flops / per_second / 3600 for name, flops in hours.items()} | {
         # DVC keeps a copy of every result in its cache; the archives lie there packed and unpacked.
-        "disk": (2 * (scores + 4 * window.parameters) + 4 * archives) / GB,
-        "host": (TRAIN_AUG + (VAL if params.data.test_root else 0))
-        * pixels
-        * 5
-        / GB,  # decoded images, masks and instances
+        "disk": (2 * (scores + 4 * window.parameters) + 4 * archives + decoded) / GB,
+        "host": decoded / GB,  # they are mapped from the disk, and wanted in memory
         # weights, gradients and momentum; the outputs of layers, and about as much again for their gradients
         "device": max(3 * c.parameters + 2 * at_once(s) * c.activations * short for c, s in parts) / GB,
     }

@@ -88,7 +88,8 @@ def score_all(
 ) -> None:
     """Score map and label map of every image by `model`, deconvnet or fcn8s; those of a killed run are kept.
 
-    Images are read ahead and maps are written behind, so that the network waits for neither.
+    Maps are written behind, and images are read ahead on a GPU, on a CPU beside another group's work: the network
+    waits for neither.
     """
 
     def made_from() -> dict[str, str]:

@@ -60,7 +60,7 @@ class ScoreFile:
 def packed(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float (c, H, W) as whole steps of 1/32, each less its left neighbour, which is what compresses; and the step.
 
-    No score is off by more than 1/64; a float16 of 16 and more is. Where scores pass 1,000 the step doubles.
+    No score is off by more than 1/64; a float16 of 64 and more is. Where scores pass 1,000 the step doubles.
     """
     largest = float(np.abs(scores).max(initial=0))
     if not np.isfinite(largest):

@@ -30,9 +30,8 @@ class Data(Section):
     root: str  # what the source reads: the folder in VOC layout, the downloads, the generator's code
     dev: Count  # images held out of train, unless the source has a dev list of its own
     seed: int
-    test_root: (
-        str | None
-    )  # VOC2012 of the test archive: trains on train and val, and labels its pictures for the server
+    # VOC2012 of the test archive: trains on train and val, and labels its pictures for the server
+    test_root: str | None
 
 
 class Icons(Section):

@@ -4,11 +4,14 @@ All stages of a run share it: data/pixels/ is a cache, no output of DVC, and is 
 changes. Memory holds what is used, so 10,582 photographs with masks (10 GB) need no machine that holds them all.
 """
 
+import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,15 @@ from tqdm import tqdm
 from deconvnet import machine, voc
 from deconvnet.files import digest, stamps, write_whole
 from deconvnet.paths import PIXELS, VOC
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Inside there is one process at a time; if that is killed, the next one goes on."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class Images:
@@ -38,10 +50,11 @@ class Images:
         paths = [voc.image_path, *([voc.labels_path, voc.instances_path] if masks else [])]
         made_from = digest(stamps(of(self.folder, name) for name in names for of in paths))
         record = path.with_suffix(".json")
-        known = json.loads(record.read_text()) if record.is_file() and path.is_file() else {}
-        if known.get("made_from") != made_from:
-            known = {"made_from": made_from} | self._decode(path)
-            write_whole(record, json.dumps(known).encode())
+        with alone(path.with_suffix(".lock")):
+            known = json.loads(record.read_text()) if record.is_file() and path.is_file() else {}
+            if known.get("made_from") != made_from:
+                known = {"made_from": made_from} | self._decode(path)
+                write_whole(record, json.dumps(known).encode())
         self.pixels, self.shapes = known["pixels"], np.array(known["shapes"]).reshape(-1, 2)
         areas = self.shapes.prod(axis=1) * (5 if masks else 3)
         self.starts = np.concatenate([[0], np.cumsum(areas)])
@@ -57,7 +70,6 @@ class Images:
             readers = [voc.read_image, *([voc.read_labels, voc.read_instances] if self.masks else [])]
             return tuple(reader(self.folder, name) for reader in readers)
 
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial, found, shapes = path.with_suffix(".partial"), hashlib.sha256(), []
         jobs = Parallel(machine.cores(), backend="threading", return_as="generator")(map(delayed(read), self.names))
         with partial.open("wb") as file:

@@ -143,6 +143,7 @@ def record(root: Path) -> None:
         "device": device(),
         "processes": machine.processes(),
         "threads": machine.threads(),
+        "precision": os.environ.get("DECONVNET_PRECISION", "32-true"),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
     write_json(path, known)

@@ -13,9 +13,11 @@ from deconvnet.voc import VOID
 def loss_of(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy over the non-void pixels, 0 if there are none; scores (N, C, …), labels (N, …).
 
-    Maps in channels_last are taken as the rows that they are in memory: as maps, torch would copy them there and back.
+    On a CPU maps in channels_last are taken as the rows that they are in memory: as maps, torch would copy them there
+    and back. A GPU's kernel for rows is made for some thousands of them, not for the pixels of a batch.
     """
-    scores, labels = scores.movedim(1, -1).flatten(0, -2), labels.flatten()
+    if not scores.is_cuda:
+        scores, labels = scores.movedim(1, -1).flatten(0, -2), labels.flatten()
     total = F.cross_entropy(scores, labels, ignore_index=VOID, reduction="sum")
     return total / (labels != VOID).sum().clamp(min=1)
 

@@ -3,7 +3,7 @@
 A fixed number of updates, never wall-clock. The batch is run in `accumulate` parts, as the release does (8 × 8): batch
 norm sees one part, the loss is the mean over the non-void pixels of each part, averaged over the parts. A GPU takes
 several parts at once (DECONVNET_PARTS), several processes share them (DECONVNET_PROCESSES): what is computed stays the
-same, but for the order of the sums.
+same, but for the order of the sums and for what dropout draws.
 """
 
 import copy
@@ -41,7 +41,7 @@ def loader(batches: Batches, start: int = 0) -> Iterable[tuple[torch.Tensor, tor
     """The batches from number `start` on. Torch's global random state is left alone.
 
     They are cut on the CPU, for a GPU by processes beside it. Where these are too few, a GPU that holds all images cuts
-    its own crops: the process that gives it work then has that to do as well, a sixth of an update of the paper's.
+    its crops itself; to start that work costs the process that trains a sixth of an update of the paper's network.
     """
     device, random = machine.device(), torch.Generator()
     if device.type == "cuda" and machine.workers() < ENOUGH and batches.cut and batches.images.fits(device):

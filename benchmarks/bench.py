@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import cv2
+import measure
 import numpy as np
 import torch
 from joblib import Parallel, delayed
@@ -114,6 +115,7 @@ def add_up() -> int:
 
 
 def main() -> None:
+    measure.as_a_stage()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default: all of them")
     parser.add_argument("--apart", metavar="NAME", help="what inference takes is kept beside that of other machines")

@@ -4,6 +4,7 @@ import os
 import platform
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from deconvnet import folding, machine, provenance
+from deconvnet import folding, machine, provenance, run
 
 REPEATS = 5
 PRECISIONS = {"fp32": "32-true", "tf32": "tf32", "bf16": "bf16-mixed"}  # as pages call them, as the machine does
@@ -27,6 +28,12 @@ def in_turn(variants: dict[str, Callable[[], float]], repeats: int = REPEATS) ->
             if number:
                 found[name].append(value)
     return found
+
+
+def as_a_stage() -> None:
+    """Begins this program anew with a stage's settings, some of which glibc reads when a program begins."""
+    if run.ENVIRONMENT.keys() - os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.argv], run.ENVIRONMENT | os.environ)
 
 
 def clock() -> float:

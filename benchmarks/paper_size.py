@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from measure import ceiling, in_turn, peak_gigabytes, ratio, this_machine
+from measure import as_a_stage, ceiling, in_turn, peak_gigabytes, ratio, this_machine
 from outcome import write
 from parts import FIRST, loaded_updates, resident_updates
 
@@ -62,6 +62,7 @@ def measured(name: str, make, settings: params.Params, solver: params.Solver, ba
 
 
 def main() -> None:
+    as_a_stage()
     precision = sys.argv[1] if len(sys.argv) > 1 else "bf16-mixed"
     gpu = machine.device().type == "cuda"
     os.environ["DECONVNET_PRECISION"] = precision

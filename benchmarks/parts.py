@@ -1,5 +1,6 @@
 """The parts of `make bench` that need more than a few lines: a training step, score maps on disk, scaling curves."""
 
+import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,7 +16,11 @@ from deconvnet.proposals import edge_boxes, gradient_edges, load_proposals
 from deconvnet.solver import make_optimizer
 
 UPDATES, FIRST = (128 if machine.device().type == "cuda" else 32), 8  # the first, whose seconds do not count
-METHODS = "deconvnet", "fcn8s", "edeconvnet"
+# The methods that each way concerns: the networks' own label maps are of their scores before these are stored.
+CONCERNED = {
+    "stored": ("edeconvnet", "deconvnet_crf", "edeconvnet_crf"),
+    "bf16": ("deconvnet", "fcn8s", "edeconvnet"),
+}
 
 
 def resident_updates(net: torch.nn.Module, batch: tuple, solver: params.Solver, updates: int, first: int = 0) -> float:
@@ -112,11 +117,13 @@ def size_of_maps(images: list[np.ndarray]) -> dict | None:
 
 
 def points_lost() -> dict | None:
-    """Points of mean IoU on dev that each method without CRF loses by storing its score maps, and by bfloat16."""
+    """Points of mean IoU on val that each method loses by storing score maps, and by bfloat16."""
     if (found := trained()) is None:
         return None
     nets, settings = found
-    names, boxes = voc.read_list(paths.VOC, "dev"), load_proposals("dev")
+    chosen = json.loads((paths.REPORTS / "crf.json").read_text())
+    kernels = {method: params.Kernel(**of["chosen"]) for method, of in chosen.items()}
+    names, boxes = voc.read_list(paths.VOC, "val"), load_proposals("val")
     ready = {"exact": "32-true"} | ({"bf16": "bf16-mixed"} if has_bf16() else {})
     ready = {way: [precise(precision, net) for net in nets] for way, precision in ready.items()}
     confusions = defaultdict(int)
@@ -129,11 +136,17 @@ def points_lost() -> dict | None:
             for way, (net, fcn) in ready.items()
         }  # fmt: skip
         ways["stored"] = [maps.unpacked(*maps.packed(scores)) for scores in ways["exact"]]
-        for way, pair in ways.items():
-            for method, scores in zip(METHODS, (*pair, ensemble.combine(*pair, settings.ensemble.rule)), strict=True):
+        for way, (deconvnet, fcn8s) in ways.items():
+            ensembled = ensemble.combine(deconvnet, fcn8s, settings.ensemble.rule)
+            found = {"deconvnet": deconvnet, "fcn8s": fcn8s, "edeconvnet": ensembled}
+            if way != "bf16":
+                for method, given in (("deconvnet", ensemble.probabilities(deconvnet)), ("edeconvnet", ensembled)):
+                    wanted = kernels[method], settings.crf.steps, settings.crf.normalise
+                    found[f"{method}_crf"] = crf.refine(image, given, *wanted)
+            for method, scores in found.items():
                 confusions[way, method] += metrics.confusion(truth, scores.argmax(axis=0))
     points = {key: 100 * metrics.mean_iou(matrix) for key, matrix in confusions.items()}
-    lost = {way: {m: points["exact", m] - points[way, m] for m in METHODS} for way in ways if way != "exact"}
+    lost = {way: {m: points["exact", m] - points[way, m] for m in CONCERNED[way]} for way in ways if way != "exact"}
     of = {"images": len(names)} | here()
     return {way: found | {"most": max(found.values(), key=abs)} | of for way, found in lost.items()}
 

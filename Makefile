@@ -25,8 +25,9 @@ seeds: $(VENV)/installed  ## the default, then again with N=3 other seeds: inter
 verify: $(VENV)/installed  ## two runs of PROFILE=smoke (default here) or icons in fresh clones: every file the same?
 	@$(RUN) -m deconvnet.verify --profile $(if $(filter command line,$(origin PROFILE)),"$(PROFILE)",smoke)
 
-bench: $(VENV)/installed  ## speed as ratios on this machine, thirteen minutes on two cores: reports/benchmarks.md
+bench: $(VENV)/installed  ## speed as ratios on this machine, seven minutes on two cores: reports/benchmarks.md
 	@$(RUN) benchmarks/bench.py
+	@$(RUN) benchmarks/bench.py inference --as-a-stage --apart "as a stage"
 
 test: lint  ## lint, then all tests with one smoke run of the whole pipeline
 	@$(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder

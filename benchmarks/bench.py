@@ -25,7 +25,7 @@ from release import score_windows as as_released
 
 from deconvnet import backbone, crf, icons, inference, machine, params, proposals, voc
 
-PARTS = ("training", "inference", "workers", "maps", "curves")
+PARTS = ("workers", "training", "inference", "maps", "curves")
 PHOTOGRAPH = {"width": 500, "height": 375}
 TASKS = 4  # at least, all alike, as many for each worker: of a stage's thousands the last ones hardly matter
 # The paper's windows of a photograph, those of a batch, and how often: all are alike, so on a CPU a few tell, and the
@@ -115,11 +115,13 @@ def add_up() -> int:
 
 
 def main() -> None:
-    measure.as_a_stage()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default: all of them")
     parser.add_argument("--apart", metavar="NAME", help="what inference takes is kept beside that of other machines")
+    parser.add_argument("--as-a-stage", action="store_true", help="with the settings of memory that a stage has")
     arguments = parser.parse_args()
+    if arguments.as_a_stage:
+        measure.as_a_stage()
     wanted = arguments.parts or PARTS
     if unknown := {*wanted} - {*PARTS}:
         parser.error(f"no such part: {', '.join(unknown)}")
@@ -131,6 +133,13 @@ def main() -> None:
         icons.generate(Path(folder), train=8, dev=1, val=1, **PHOTOGRAPH)
         names = voc.read_list(folder, "train")
         images = [voc.read_image(folder, name) for name in names]
+        if "workers" in wanted:  # first, as long as this process is as fresh as they are
+            print("proposals and CRF: one worker against all", flush=True)
+            result["cores"] = workers_speedup(add_up)
+            result["proposals"] = workers_speedup(propose, images[0], settings.proposals)
+            scores = Path(folder, "scores.npy")
+            np.save(scores, np.random.default_rng(0).dirichlet(np.ones(21), (375, 500)).transpose(2, 0, 1))
+            result["crf"] = workers_speedup(refine, images[0], scores)
         if "training" in wanted:
             print("training: an update against a batch that is there", flush=True)
             result["training"] = training_step(Path(folder), names)
@@ -138,13 +147,6 @@ def main() -> None:
             print("inference: the paper's network, in several ways", flush=True)
             boxes = proposals.edge_boxes(proposals.gradient_edges(images[0]), settings.proposals)
             result["inference"] = measure_inference(images[0], boxes) | {"ceiling": reached}
-        if "workers" in wanted:
-            print("proposals and CRF: one worker against all", flush=True)
-            result["cores"] = workers_speedup(add_up)
-            result["proposals"] = workers_speedup(propose, images[0], settings.proposals)
-            scores = Path(folder, "scores.npy")
-            np.save(scores, np.random.default_rng(0).dirichlet(np.ones(21), (375, 500)).transpose(2, 0, 1))
-            result["crf"] = workers_speedup(refine, images[0], scores)
         if "maps" in wanted:
             print("score maps on disk, what they and bfloat16 cost", flush=True)
             result |= {"scores": size_of_maps(images), "points_lost": points_lost()}

@@ -7,7 +7,7 @@ import copy
 from functools import partial
 
 import torch
-from measure import as_a_stage, precise, ratio, side_by_side
+from measure import precise, ratio, side_by_side
 from outcome import write
 from parts import resident_updates
 
@@ -23,7 +23,6 @@ def score(net: torch.nn.Module, images: torch.Tensor) -> None:
 
 
 def main() -> None:
-    as_a_stage()
     torch.manual_seed(0)
     settings, device = params.load(), machine.device()
     solver, side = settings.stage2, settings.network.size

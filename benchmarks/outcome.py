@@ -147,7 +147,8 @@ def page(result: dict) -> str:
         f"{ceiling['copy_gbytes']:.0f} GB/s. Each ratio is the median of five rounds in which both ways ran in turn; "
         "that of the whole default, of the rounds named below. What this machine could not measure is of an earlier "
         f"run. Inference: the paper's network on {inference['windows']} windows of a photograph of 500×375 px, in "
-        f"batches of {inference['batch']}; in the release's way every second one.",
+        f"batches of {inference['batch']}; in the release's way every second one. Memory kept as in a stage: both ways "
+        "then keep it, and the release's gains most by that; by itself neither does.",
         table.to_markdown(index=False),
         "; ".join(f"{letter}: {on}" for on, letter in letters.items()) + ".",
         f"Seconds a window of the paper's network, last measured. {'. '.join(by_machine(result, letters))}.",

@@ -62,7 +62,7 @@ def measured(name: str, make, settings: params.Params, solver: params.Solver, ba
 
 
 def main() -> None:
-    as_a_stage()
+    as_a_stage()  # as it would be trained
     precision = sys.argv[1] if len(sys.argv) > 1 else "bf16-mixed"
     gpu = machine.device().type == "cuda"
     os.environ["DECONVNET_PRECISION"] = precision

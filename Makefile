@@ -2,7 +2,7 @@
 PROFILE ?= icons
 DATA    ?=
 N       ?= 3
-PIPELINE = $(RUN) -m deconvnet.pipeline --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)")
+PIPELINE = $(RUN) -m deconvnet.pipeline.repro --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)")
 VENV    := .venv
 RUN     := $(VENV)/bin/python
 PYTHON  ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
@@ -20,10 +20,10 @@ ablations: $(VENV)/installed  ## the pipeline, then DeconvNet without two stages
 	@$(PIPELINE) --ablations
 
 seeds: $(VENV)/installed  ## the default, then again with N=3 other seeds: intervals over seeds, and CI's tolerance (an hour)
-	@$(RUN) -m deconvnet.pipeline --seeds $(N)
+	@$(RUN) -m deconvnet.pipeline.repro --seeds $(N)
 
 verify: $(VENV)/installed  ## two runs of PROFILE=smoke (default here) or icons in fresh clones: every file the same?
-	@$(RUN) -m deconvnet.verify --profile $(if $(filter command line,$(origin PROFILE)),"$(PROFILE)",smoke)
+	@$(RUN) -m deconvnet.pipeline.verify --profile $(if $(filter command line,$(origin PROFILE)),"$(PROFILE)",smoke)
 
 bench: $(VENV)/installed  ## speed as ratios on this machine, seven minutes on two cores: reports/benchmarks.md
 	@$(RUN) benchmarks/bench.py
@@ -33,7 +33,7 @@ test: lint  ## lint, then all tests with one smoke run of the whole pipeline
 	@$(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/installed  ## ruff; FIX=1 repairs, and puts the notebooks into their canonical form
-	@$(if $(FIX),$(RUN) -m deconvnet.run --tidy && $(VENV)/bin/ruff check -q --fix . && $(VENV)/bin/ruff format -q .)
+	@$(if $(FIX),$(RUN) -m deconvnet.pipeline.run_notebook --tidy && $(VENV)/bin/ruff check -q --fix . && $(VENV)/bin/ruff format -q .)
 	@$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check .
 
 lab: $(VENV)/installed  ## JupyterLab in this environment

@@ -19,11 +19,16 @@ import yaml
 from measure import here
 from outcome import write
 
-from deconvnet import provenance
-from deconvnet.paths import ROOT
+from deconvnet.config.paths import ROOT
+from deconvnet.pipeline import provenance
 
 BEFORE = "ad51cec"
-ONE = {"backbone": ("updates", "proposal_updates"), "stage1": ("updates",), "stage2": ("updates",), "fcn": ("updates",)}
+ONE = {
+    "backbone": ("iterations", "proposal_iterations"),
+    "stage1": ("iterations",),
+    "stage2": ("iterations",),
+    "fcn": ("iterations",),
+}
 
 
 def timed(clone: Path, module: str, *arguments: str) -> float:
@@ -42,11 +47,11 @@ def run(clone: Path, commit: str) -> dict[str, float]:
         settings[section] |= dict.fromkeys(keys, 1)
     (clone / "params.yaml").write_text(yaml.safe_dump(settings))
     (clone / "dvc.lock").unlink()
-    whole = timed(clone, "deconvnet.pipeline")
+    whole = timed(clone, "deconvnet.pipeline.repro")
     seconds = json.loads((clone / "reports" / "provenance.json").read_text())["seconds"]
-    settings["boundaries"]["updates"] = 1
+    settings["boundaries"]["iterations"] = 1
     (clone / "params.yaml").write_text(yaml.safe_dump(settings))
-    untrained = timed(clone, "deconvnet.run", "boundaries", "reports/notebooks/boundaries.ipynb")
+    untrained = timed(clone, "deconvnet.pipeline.run_notebook", "boundaries", "reports/notebooks/boundaries.ipynb")
     whole, seconds["boundaries"] = whole - seconds["boundaries"] + untrained, untrained
     return seconds | {"DVC, process starts, report": whole - sum(seconds.values()), "all": whole}
 
@@ -55,7 +60,7 @@ def main() -> None:
     rounds, found = int(sys.argv[1]) if len(sys.argv) > 1 else 1, {"before": [], "now": []}
     of = here()
     for number in range(rounds):
-        for name, commit in (("before", BEFORE), ("now", provenance.printed("git", "rev-parse", "HEAD"))):
+        for name, commit in (("before", BEFORE), ("now", provenance.command_output("git", "rev-parse", "HEAD"))):
             with tempfile.TemporaryDirectory() as folder:
                 found[name].append(run(Path(folder) / "deconvnet", commit))
             print(f"# round {number + 1}, {name}: {found[name][-1]['all']:.0f} s", flush=True)
@@ -69,7 +74,7 @@ def main() -> None:
         "before": BEFORE,
         "stages": stages,
         "how": f"The whole default with one update a training, in fresh clones in turn, "
-        f"{rounds} round(s), on {provenance.device()}: `python benchmarks/before.py`.",
+        f"{rounds} round(s), on {provenance.device_name()}: `python benchmarks/before.py`.",
     }
     write(pipeline=pipeline | of)
 

@@ -23,7 +23,11 @@ from outcome import write
 from parts import curves, points_lost, size_of_maps, training_step
 from release import score_windows as as_released
 
-from deconvnet import backbone, crf, icons, inference, machine, params, proposals, voc
+from deconvnet.config import machine, params, schema
+from deconvnet.data import icon_scenes, voc
+from deconvnet.inference import aggregate, crf
+from deconvnet.networks import build
+from deconvnet.proposals import edge_boxes, edges
 
 PARTS = ("workers", "training", "inference", "maps", "curves")
 PHOTOGRAPH = {"width": 500, "height": 375}
@@ -44,7 +48,7 @@ def network_alone(net: torch.nn.Module, windows: int) -> None:
 
 def photographs(net: torch.nn.Module, image: np.ndarray, windows: np.ndarray) -> None:
     for _ in range(TIMES):
-        inference.score_windows(net, image, windows, BATCH)
+        aggregate.score_proposals(net, image, windows, BATCH)
 
 
 def in_precision(name: str, work: Callable, *arguments: object) -> None:
@@ -55,8 +59,8 @@ def in_precision(name: str, work: Callable, *arguments: object) -> None:
 def measure_inference(image: np.ndarray, boxes: np.ndarray) -> dict:
     """The paper's network on a photograph: this pipeline against the release's way, and against its own forward."""
     settings = params.validate(params.compose("voc2012"), "voc2012")
-    windows = inference.choose_windows(boxes, image.shape[:2], settings.inference)[:WINDOWS]
-    plain = backbone.make_deconvnet(settings).eval().to(machine.device())
+    windows = aggregate.select_proposals(boxes, image.shape[:2], settings.inference)[:WINDOWS]
+    plain = build.make_deconvnet(settings).eval().to(machine.device())
     names = ["fp32", *(["tf32"] if machine.device().type == "cuda" else []), *(["bf16"] if has_bf16() else [])]
     nets = {name: precise(PRECISIONS[name], plain) for name in names}
     variants = {"release": partial(in_precision, "fp32", as_released, plain, image, windows[::2])}
@@ -101,12 +105,12 @@ def workers_speedup(work, *arguments: object) -> dict:
 
 
 def refine(image: np.ndarray, scores: Path) -> np.ndarray:
-    kernel = params.Kernel(**params.compose("voc2012")["crf"]["candidates"][0])
+    kernel = schema.Kernel(**params.compose("voc2012")["crf"]["candidates"][0])
     return crf.refine(image, np.load(scores), kernel, 10, False).argmax(axis=0).astype(np.uint8)
 
 
-def propose(image: np.ndarray, settings: params.Proposals) -> None:
-    proposals.edge_boxes(proposals.image_edges(image, "gradient", settings), settings)
+def propose(image: np.ndarray, settings: schema.Proposals) -> None:
+    edge_boxes.find_boxes(edges.image_edges(image, "gradient", settings), settings)
 
 
 def add_up() -> int:
@@ -130,7 +134,7 @@ def main() -> None:
     gpu, reached = machine.device().type == "cuda", ceiling()
     result = {"machine": this_machine(), "ceiling": reached} if gpu or wanted == PARTS else {}
     with tempfile.TemporaryDirectory() as folder:
-        icons.generate(Path(folder), train=8, dev=1, val=1, **PHOTOGRAPH)
+        icon_scenes.generate(Path(folder), train=8, dev=1, val=1, **PHOTOGRAPH)
         names = voc.read_list(folder, "train")
         images = [voc.read_image(folder, name) for name in names]
         if "workers" in wanted:  # first, as long as this process is as fresh as they are
@@ -145,7 +149,7 @@ def main() -> None:
             result["training"] = training_step(Path(folder), names)
         if "inference" in wanted:
             print("inference: the paper's network, in several ways", flush=True)
-            boxes = proposals.edge_boxes(proposals.gradient_edges(images[0]), settings.proposals)
+            boxes = edge_boxes.find_boxes(edges.gradient_edges(images[0]), settings.proposals)
             result["inference"] = measure_inference(images[0], boxes) | {"ceiling": reached}
         if "maps" in wanted:
             print("score maps on disk, what they and bfloat16 cost", flush=True)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import torch
 
-from deconvnet import folding, machine, provenance, run
+from deconvnet.config import machine
+from deconvnet.networks import fuse
+from deconvnet.pipeline import provenance, run_notebook
 
 REPEATS = 5
 PRECISIONS = {"fp32": "32-true", "tf32": "tf32", "bf16": "bf16-mixed"}  # as pages call them, as the machine does
@@ -35,8 +37,8 @@ def as_a_stage() -> None:
 
     The release's way, which allocates most, gains most by them: so the plain comparison is without.
     """
-    if run.ENVIRONMENT.keys() - os.environ.keys():
-        os.execve(sys.executable, [sys.executable, *sys.argv], run.ENVIRONMENT | os.environ)
+    if run_notebook.ENVIRONMENT.keys() - os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.argv], run_notebook.ENVIRONMENT | os.environ)
 
 
 def clock() -> float:
@@ -69,12 +71,12 @@ def where() -> str:
     if machine.device().type == "cpu":
         more = [f"{used} used"] * (used < os.cpu_count()) + [bf16_by()] * bool(bf16_by())
         more += ["memory kept as in a stage"] * ("MALLOC_MMAP_MAX_" in os.environ)
-    return ", ".join([provenance.device(), *more])
+    return ", ".join([provenance.device_name(), *more])
 
 
 def here() -> dict[str, str]:
     """Where a number is from, since not all can be had everywhere: some need models/, some bfloat16."""
-    return {"on": f"{where()}, at {provenance.printed('git', 'rev-parse', '--short=12', 'HEAD')}"}
+    return {"on": f"{where()}, at {provenance.command_output('git', 'rev-parse', '--short=12', 'HEAD')}"}
 
 
 def ceiling() -> dict[str, float]:
@@ -120,7 +122,7 @@ def precision(name: str) -> Iterator[None]:
 def precise(name: str, net: torch.nn.Module) -> torch.nn.Module:
     """`net` made ready for inference in a precision of the machine."""
     with precision(name):
-        return folding.for_inference(net)
+        return fuse.for_inference(net)
 
 
 def peak_gigabytes() -> float:
@@ -136,5 +138,5 @@ def this_machine() -> dict[str, object]:
         "bf16": has_bf16(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": provenance.printed("git", "rev-parse", "--short=12", "HEAD"),
+        "commit": provenance.command_output("git", "rev-parse", "--short=12", "HEAD"),
     }

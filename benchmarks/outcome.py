@@ -7,7 +7,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from deconvnet import backbone, figures, forecast, params, paths, provenance
+from deconvnet.config import params, paths
+from deconvnet.networks import build
+from deconvnet.pipeline import forecast
+from deconvnet.report import figures
+from deconvnet.utils import files
 
 KEPT = paths.REPORTS / "benchmarks.json"
 CURVES = {
@@ -22,7 +26,7 @@ WORKERS = "proposals", "crf"
 def flops_a_window() -> float:
     """Of the paper's network."""
     with torch.device("meta"):
-        net = backbone.make_deconvnet(params.validate(params.compose("voc2012"), "voc2012"))
+        net = build.make_deconvnet(params.validate(params.compose("voc2012"), "voc2012"))
     return forecast.cost(net, net.size, net.size).inference
 
 
@@ -86,16 +90,16 @@ def on_a_gpu(gpu: dict) -> list[str]:
     stretches = pd.DataFrame(
         [(*name.split(), f"{1e3 * t['seconds_per_update']:.0f}", spread(t["vs_resident_batch"]),
           f"{t['images_per_second']:.0f}", f"{t['tflops']:.0f}", f"{1e3 * t['tflops'] / ceiling['bf16_gflops']:.0%}",
-          f"{t['gpu_gigabytes']:.0f}", f"{t['updates']:,}", f"{t['hours']:.2f}")
+          f"{t['gpu_gigabytes']:.0f}", f"{t['iterations']:,}", f"{t['hours']:.2f}")
          for name, t in gpu.get("paper_size", {}).items()],
         columns=["training", "precision", "ms an update", "against a resident batch (aim ≤ 1.10)", "images/s",
-                 "TFLOP/s", "share of bf16 products", "GB", "updates", "hours for all"],
+                 "TFLOP/s", "share of bf16 products", "GB", "iterations", "hours for all"],
     )  # fmt: skip
     text = [
         "## The paper's network on a GPU",
         f"{machine['device']}, torch {machine['torch']}, at {machine['commit']}: benchmarks/'s `paper_size.py` and "
         f"`bench.py inference`. Ceilings in the same run: {speed} TFLOP/s, copying {ceiling['copy_gbytes']:,.0f} GB/s. "
-        "The hours are arithmetic: updates of `voc2012` × seconds an update.",
+        "The hours are arithmetic: iterations of `voc2012` × seconds an update.",
         stretches.to_markdown(index=False, disable_numparse=True),
     ]
     if inference := gpu.get("inference"):
@@ -201,7 +205,7 @@ def write(**parts: object) -> None:
     the figure as soon as `make bench` has run.
     """
     old = kept()
-    provenance.write_json(KEPT, merged(old, parts))
+    files.write_json(KEPT, merged(old, parts))
     if "curves" in (result := kept()):  # as the file has it, rounded: whoever reads it makes the same page
         KEPT.with_suffix(".md").write_text(page(result))
         caption = f"{result['machine']['device']}, at {result['machine']['commit']}"

@@ -10,10 +10,18 @@ import numpy as np
 import torch
 from measure import clock, has_bf16, here, in_turn, peak_gigabytes, precise, ratio, side_by_side
 
-from deconvnet import backbone, crf, ensemble, examples, inference, machine, maps, metrics, params, paths, training, voc
-from deconvnet.errors import UserError
-from deconvnet.proposals import edge_boxes, gradient_edges, load_proposals
-from deconvnet.solver import make_optimizer
+from deconvnet.config import machine, params, paths, schema
+from deconvnet.config.errors import UserError
+from deconvnet.data import voc
+from deconvnet.evaluation import metrics
+from deconvnet.images import batches, store
+from deconvnet.images.store import load_proposals
+from deconvnet.inference import aggregate, crf, ensemble
+from deconvnet.networks import build, weights
+from deconvnet.proposals.edge_boxes import find_boxes
+from deconvnet.proposals.edges import gradient_edges
+from deconvnet.training import examples, loop
+from deconvnet.training.solver import make_optimizer
 
 UPDATES, FIRST = (128 if machine.device().type == "cuda" else 32), 8  # the first, whose seconds do not count
 # The methods that each way concerns: the networks' own label maps are of their scores before these are stored.
@@ -23,41 +31,44 @@ CONCERNED = {
 }
 
 
-def resident_updates(net: torch.nn.Module, batch: tuple, solver: params.Solver, updates: int, first: int = 0) -> float:
+def resident_updates(
+    net: torch.nn.Module, batch: tuple, solver: schema.Solver, iterations: int, first: int = 0
+) -> float:
     """Seconds an update, forward, backward and step, on a batch (images, labels) that lies on the device; without the
     `first` ones.
     """
-    fabric = training.Fabric(accelerator=machine.device().type, devices=1, precision=machine.precision())
+    fabric = loop.Fabric(accelerator=machine.device().type, devices=1, precision=machine.precision())
     model, optimizer = fabric.setup(net, make_optimizer(net, solver))
     images, labels = (
-        part.unflatten(0, (solver.accumulate, -1)).split(machine.parts(solver.accumulate)) for part in batch
+        part.unflatten(0, (solver.micro_batches, -1)).split(machine.micro_batches_at_once(solver.micro_batches))
+        for part in batch
     )
-    for number in range(updates):
+    for number in range(iterations):
         if number == first:
             started = clock()
         optimizer.zero_grad()
         for some in zip(images, labels, strict=True):
-            fabric.backward(training.losses_of(model, *some).sum() / solver.accumulate)
+            fabric.backward(loop.micro_batch_losses(model, *some).sum() / solver.micro_batches)
         optimizer.step()
-    return (clock() - started) / (updates - first)
+    return (clock() - started) / (iterations - first)
 
 
-def loaded_updates(net: torch.nn.Module, batches: examples.Batches, solver: params.Solver) -> float:
+def loaded_updates(net: torch.nn.Module, batches: batches.Batches, solver: schema.Solver) -> float:
     """Seconds an update of `training.train`, without what comes once in its thousands, before and after them, and
     without the checkpoint of each minute.
     """
     at = {}
-    training.train(net, batches, solver, log=lambda step, _: at.update({step: clock()}), points=solver.updates // FIRST)
-    return (at[solver.updates] - at[FIRST]) / (solver.updates - FIRST)
+    loop.train(net, batches, solver, log=lambda step, _: at.update({step: clock()}), points=solver.iterations // FIRST)
+    return (at[solver.iterations] - at[FIRST]) / (solver.iterations - FIRST)
 
 
 def training_step(folder: Path, names: list[str]) -> dict:
     """Updates of the default's stage 2 as `training.train` makes them, against the same step on one resident batch."""
     settings = params.load()
-    solver = settings.stage2.model_copy(update={"updates": UPDATES})
+    solver = settings.stage2.model_copy(update={"iterations": UPDATES})
     images, objects = examples.Images(folder, names), voc.objects(folder, names)
     batches = examples.crop_batches(images, objects.assign(weight=1 / len(objects)), solver, settings.network.size)
-    net = backbone.make_deconvnet(settings).to(machine.device(), memory_format=torch.channels_last)
+    net = build.make_deconvnet(settings).to(machine.device(), memory_format=torch.channels_last)
     there = tuple(part.to(machine.device()) for part in batches[0])
 
     variants = {
@@ -70,17 +81,17 @@ def training_step(folder: Path, names: list[str]) -> dict:
         "vs_resident_batch": found["median"],
         "spread": found,
         "updates_per_second": 1 / float(np.median(seconds["loader"])),
-        "batch": solver.batch,
+        "batch": solver.batch_size,
         "peak_gigabytes": peak_gigabytes(),
     }
 
 
-def trained() -> tuple[list[torch.nn.Module], params.Params] | None:
+def trained() -> tuple[list[torch.nn.Module], schema.Params] | None:
     """The default's DeconvNet and FCN-8s, or None where `make repro` has not trained them."""
     settings = params.load()
-    made = {"deconvnet": backbone.make_deconvnet, "fcn8s": backbone.make_fcn}
+    made = {"deconvnet": build.make_deconvnet, "fcn8s": build.make_fcn}
     try:
-        return [backbone.load(make(settings), name) for name, make in made.items()], settings
+        return [weights.load(make(settings), name) for name, make in made.items()], settings
     except UserError:
         return None
 
@@ -88,12 +99,12 @@ def trained() -> tuple[list[torch.nn.Module], params.Params] | None:
 def size_on_disk(scores: np.ndarray) -> int:
     """Bytes of the file that a score map becomes."""
     with tempfile.TemporaryDirectory() as folder:
-        kept, maps.SCORES, maps.PREDICTIONS = (maps.SCORES, maps.PREDICTIONS), Path(folder), Path(folder)
+        kept, store.SCORES, store.PREDICTIONS = (store.SCORES, store.PREDICTIONS), Path(folder), Path(folder)
         try:
-            maps.save_scores("deconvnet", "photograph", scores)
-            return maps.scores_path("deconvnet", "photograph").stat().st_size
+            store.save_scores("deconvnet", "photograph", scores)
+            return store.scores_path("deconvnet", "photograph").stat().st_size
         finally:
-            maps.SCORES, maps.PREDICTIONS = kept
+            store.SCORES, store.PREDICTIONS = kept
 
 
 def size_of_maps(images: list[np.ndarray]) -> dict | None:
@@ -104,9 +115,9 @@ def size_of_maps(images: list[np.ndarray]) -> dict | None:
     (net, _), settings = found
     ready, sizes = precise("32-true", net), []
     for image in images:
-        windows = inference.choose_windows(edge_boxes(gradient_edges(image), settings.proposals), image.shape[:2],
+        windows = aggregate.select_proposals(find_boxes(gradient_edges(image), settings.proposals), image.shape[:2],
                                            settings.inference)  # fmt: skip
-        scores = inference.score_windows(ready, image, windows, settings.inference.batch).cpu().numpy()
+        scores = aggregate.score_proposals(ready, image, windows, settings.inference.batch_size).cpu().numpy()
         sizes.append(size_on_disk(scores) / 1e6)
     return {
         "megabytes_per_image": float(np.mean(sizes)),
@@ -122,26 +133,26 @@ def points_lost() -> dict | None:
         return None
     nets, settings = found
     chosen = json.loads((paths.REPORTS / "crf.json").read_text())
-    kernels = {method: params.Kernel(**of["chosen"]) for method, of in chosen.items()}
+    kernels = {method: schema.Kernel(**of["chosen"]) for method, of in chosen.items()}
     names, boxes = voc.read_list(paths.VOC, "val"), load_proposals("val")
     ready = {"exact": "32-true"} | ({"bf16": "bf16-mixed"} if has_bf16() else {})
     ready = {way: [precise(precision, net) for net in nets] for way, precision in ready.items()}
     confusions = defaultdict(int)
     for name in names:
         image, truth = voc.read_image(paths.VOC, name), voc.read_labels(paths.VOC, name)
-        windows = inference.choose_windows(boxes[name], image.shape[:2], settings.inference)
+        windows = aggregate.select_proposals(boxes[name], image.shape[:2], settings.inference)
         ways = {
-            way: [inference.score_windows(net, image, windows, settings.inference.batch).float().cpu().numpy(),
-                  inference.score_image(fcn, image).cpu().numpy()]
+            way: [aggregate.score_proposals(net, image, windows, settings.inference.batch_size).float().cpu().numpy(),
+                  aggregate.score_image(fcn, image).cpu().numpy()]
             for way, (net, fcn) in ready.items()
         }  # fmt: skip
-        ways["stored"] = [maps.unpacked(*maps.packed(scores)) for scores in ways["exact"]]
+        ways["stored"] = [store.unpacked(*store.packed(scores)) for scores in ways["exact"]]
         for way, (deconvnet, fcn8s) in ways.items():
             ensembled = ensemble.combine(deconvnet, fcn8s, settings.ensemble.rule)
             found = {"deconvnet": deconvnet, "fcn8s": fcn8s, "edeconvnet": ensembled}
             if way != "bf16":
                 for method, given in (("deconvnet", ensemble.probabilities(deconvnet)), ("edeconvnet", ensembled)):
-                    wanted = kernels[method], settings.crf.steps, settings.crf.normalise
+                    wanted = kernels[method], settings.crf.iterations, settings.crf.normalise
                     found[f"{method}_crf"] = crf.refine(image, given, *wanted)
             for method, scores in found.items():
                 confusions[way, method] += metrics.confusion(truth, scores.argmax(axis=0))
@@ -167,7 +178,7 @@ def curves(images: list[np.ndarray]) -> dict:
     pixels.
     """
     settings = params.load()
-    net, batch = precise("32-true", backbone.make_deconvnet(settings).eval()), settings.inference.batch
+    net, batch = precise("32-true", build.make_deconvnet(settings).eval()), settings.inference.batch_size
     rng, image = np.random.default_rng(0), images[0]
 
     def windows(count: int, shape: tuple[int, int]) -> np.ndarray:
@@ -176,12 +187,12 @@ def curves(images: list[np.ndarray]) -> dict:
 
     def score(pictures: list[np.ndarray], count: int) -> Callable[[], object]:
         boxes = [windows(count, p.shape[:2]) for p in pictures]
-        return lambda: [inference.score_windows(net, p, b, batch) for p, b in zip(pictures, boxes, strict=True)]
+        return lambda: [aggregate.score_proposals(net, p, b, batch) for p, b in zip(pictures, boxes, strict=True)]
 
     counts, per_image, scales = [1, 2, 4, 8], [10, 25, 50, 100], [0.25, 0.5, 0.75, 1.0]
     parts = [image[: int(375 * s), : int(500 * s)] for s in scales]
     pixels = [p[..., 0].size / 1e6 for p in parts]
-    kernel = params.Kernel(**params.compose("voc2012")["crf"]["candidates"][0])
+    kernel = schema.Kernel(**params.compose("voc2012")["crf"]["candidates"][0])
     maps_of = [rng.dirichlet(np.ones(21), p.shape[:2]).transpose(2, 0, 1) for p in parts]
     return {
         "images": line(counts, [timed(score(images[:n], 50)) for n in counts]),

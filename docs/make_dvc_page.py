@@ -17,8 +17,9 @@ from pathlib import Path
 import jinja2
 import vl_convert
 
-from deconvnet import params, provenance
-from deconvnet.paths import ROOT
+from deconvnet.config import params
+from deconvnet.config.paths import ROOT
+from deconvnet.pipeline import provenance
 
 PROGRAMS = Path(sys.executable).parent
 IMAGES = ROOT / "docs" / "images"
@@ -73,7 +74,7 @@ def main() -> None:
     settings = params.load()
     caption = (ROOT / "reports" / "tables" / "table1.md").read_text().split("\n\n")[1].split(" Edge Boxes")[0]
     text = page.render(
-        caption=caption, steps=settings.crf.steps // 2, experiment=experiment,
+        caption=caption, steps=settings.crf.iterations // 2, experiment=experiment,
         output=output, plot=plot, pictures=pictures,
     )  # fmt: skip
     if provenance.content_id() not in text:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deconvnet.paths import ROOT
+from deconvnet.config.paths import ROOT
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes with threads for all cores each would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -72,7 +72,7 @@ def clone(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def smoke(clone) -> Path:
     """The folder of the smoke run, runs/smoke of the clone."""
-    done = call(clone, "python", "-m", "deconvnet.pipeline", "--profile", "smoke")
+    done = call(clone, "python", "-m", "deconvnet.pipeline.repro", "--profile", "smoke")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "| EDeconvNet+CRF |" in done.stdout
     return clone / "runs" / "smoke"

@@ -2,7 +2,7 @@
 
     python tests/kill_pipeline.py FOLDER [KILLS [UPDATES]]
 
-Makes the smoke profile with trainings of so many updates (2,500) in FOLDER, which must not exist. Each time one process
+Makes the smoke profile with trainings of so many iterations (2,500) in FOLDER, which must not exist. Each time one process
 of the stage is killed at random: dvc, the one that runs the notebook, or its kernel. It takes 15 minutes for 10 kills
 a stage. Its last line is a summary as JSON; it exits with 1 if weights, curves or notebooks differ.
 """
@@ -20,11 +20,11 @@ from pathlib import Path
 import psutil
 import yaml
 
-from deconvnet import verify
-from deconvnet.paths import ROOT
+from deconvnet.config.paths import ROOT
+from deconvnet.pipeline import verify
 
 STAGES = {"train_stage1": "stage1", "train_stage2": "deconvnet", "train_fcn": "fcn8s"}
-VICTIMS = {"dvc": "dvc repro", "papermill": "deconvnet.run", "kernel": "ipykernel"}
+VICTIMS = {"dvc": "dvc repro", "papermill": "deconvnet.pipeline.run_notebook", "kernel": "ipykernel"}
 
 
 def command(folder: Path, stage: str) -> subprocess.Popen:
@@ -54,7 +54,7 @@ def made(folder: Path) -> dict[str, str]:
     names = [f"models/{name}.safetensors" for name in STAGES.values()]
     names += [f"reports/notebooks/{stage}.ipynb" for stage in STAGES]
     names += [str(p.relative_to(folder)) for p in sorted((folder / "reports" / "curves").rglob("*.tsv"))]
-    return {name: verify.hashed(folder / name) for name in names}
+    return {name: verify.file_hash(folder / name) for name in names}
 
 
 def kill_until_done(folder: Path, stage: str, kills: int, chance: random.Random) -> dict:
@@ -81,15 +81,15 @@ def kill_until_done(folder: Path, stage: str, kills: int, chance: random.Random)
 
 def main() -> int:
     folder = Path(sys.argv[1]).resolve()
-    kills, updates = (int(given) for given in (*sys.argv[2:], *("10", "2500")[len(sys.argv) - 2 :]))
+    kills, iterations = (int(given) for given in (*sys.argv[2:], *("10", "2500")[len(sys.argv) - 2 :]))
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
     environment = os.environ | {"PYTHONPATH": str(folder / "src")}
-    run = [sys.executable, "-m", "deconvnet.pipeline", "--profile", "smoke"]
+    run = [sys.executable, "-m", "deconvnet.pipeline.repro", "--profile", "smoke"]
     subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True)
     killed, peaceful = folder / "runs" / "smoke", folder / "runs" / "peaceful"
     settings = yaml.safe_load((killed / "params.yaml").read_text())
     for name in ("stage1", "stage2", "fcn"):
-        settings[name]["updates"] = updates
+        settings[name]["iterations"] = iterations
     (killed / "params.yaml").write_text(yaml.safe_dump(settings))
     shutil.copytree(killed, peaceful)
     for stage in STAGES:

@@ -19,13 +19,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from deconvnet import checkpoints, files, params, training
-from deconvnet.examples import Batches
+from deconvnet.config import schema
+from deconvnet.images.batches import Batches
+from deconvnet.training import loop
+from deconvnet.utils import files, resume
 
-SOLVER = params.Solver(
-    optimizer="adamw", lr=0.01, momentum=0.9, weight_decay=0.01, decay="nominal", bias_lr=2, bias_decay=False,
-    encoder_lr=1, schedule="plateau", step=10, look=150, warmup=5, updates=600, batch=4, accumulate=2, bn_batches=0,
-    bn_batch=2, seed=1,
+SOLVER = schema.Solver(
+    optimizer="adamw", lr=0.01, momentum=0.9, weight_decay=0.01, decay="nominal", bias_lr_factor=2, bias_decay=False,
+    encoder_lr_factor=1, schedule="plateau", step=10, look=150, warmup=5, iterations=600, batch=4, micro_batches=2, bn_batches=0,
+    bn_batch_size=2, seed=1,
 )  # fmt: skip
 KILLS = 24
 RESULT = Path("result.json")
@@ -42,12 +44,12 @@ def work(stage: str | None) -> None:
         os.environ["DVC_STAGE"] = stage
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Dropout(0.3), nn.Conv2d(6, 5, 1))
-    batches, logged = Batches(pd.DataFrame({"image": range(9)}), 4, SOLVER.updates, 1, make), []
-    curve = training.train(
+    batches, logged = Batches(pd.DataFrame({"image": range(9)}), 4, SOLVER.iterations, 1, make), []
+    curve = loop.train(
         net, batches, SOLVER, watch=batches.like(2, 4), log=lambda step, row: logged.append(row), points=30
     )
     assert logged == curve.where(curve.notna(), None).apply(lambda r: r.dropna().to_dict(), axis=1).tolist()
-    RESULT.write_text(json.dumps({"weights": files.digest(*net.state_dict().values()), "curve": curve.to_csv()}))
+    RESULT.write_text(json.dumps({"weights": files.fingerprint(*net.state_dict().values()), "curve": curve.to_csv()}))
 
 
 def die_while_writing(half: bool) -> None:
@@ -59,7 +61,7 @@ def die_while_writing(half: bool) -> None:
         partial.write_bytes(content[: len(content) // 2] if half else content)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoints.write_whole = write_whole
+    resume.write_whole = write_whole
 
 
 def child(stage: str | None, then=lambda: None) -> int:
@@ -93,7 +95,7 @@ def main() -> None:
         _, status = os.waitpid(pid, 0)
         assert status in (0, signal.SIGKILL), status
         kills += status != 0
-        if state := checkpoints.load(checkpoints.folder_of("tiny") / "1" / "state.pt", "cpu"):
+        if state := resume.load_checkpoint(resume.stage_dir("tiny") / "1" / "state.pt", "cpu"):
             positions.add(state["step"])
     print(
         json.dumps(

@@ -18,32 +18,38 @@ import pandas as pd
 import torch
 from distributed import Client
 
-from deconvnet import backbone, calibration, crf, inference, metrics, parallel, params, proposals, samples, voc
-from deconvnet.files import digest
-from deconvnet.paths import OBJECTS, PREDICTIONS, ROOT, SCORES, VOC
+from deconvnet.config import params, schema
+from deconvnet.config.paths import OBJECTS, PREDICTIONS, ROOT, SCORES, VOC
+from deconvnet.data import voc
+from deconvnet.evaluation import calibration, metrics, per_image
+from deconvnet.inference import crf, score_split
+from deconvnet.networks import build, weights
+from deconvnet.proposals import edge_boxes
+from deconvnet.utils import parallel
+from deconvnet.utils.files import fingerprint
 
 ADDRESS = os.environ.pop("DECONVNET_CLUSTER")
-KERNEL = params.Kernel(gaussian_weight=3, gaussian_xy=3, bilateral_weight=5, bilateral_xy=20, bilateral_rgb=3)
+KERNEL = schema.Kernel(gaussian_weight=3, gaussian_xy=3, bilateral_weight=5, bilateral_xy=20, bilateral_rgb=3)
 
 
 def work(where: str) -> dict[str, str]:
     """Hashes of proposals, score maps, label maps after the CRF, and what is measured on them."""
     os.environ["DVC_STAGE"] = where  # finished images are kept, those of each run apart
     settings, names, objects = params.load(), voc.read_list(VOC, "val"), pd.read_csv(OBJECTS)
-    found = proposals.propose(VOC, names, settings.proposals, "gradient")
-    net = backbone.load(backbone.make_deconvnet(settings), "deconvnet")
-    inference.score_all("deconvnet", net, names, found, settings.inference)
+    found = edge_boxes.propose(VOC, names, settings.proposals, "gradient")
+    net = weights.load(build.make_deconvnet(settings), "deconvnet")
+    score_split.score_split("deconvnet", net, names, found, settings.inference)
     crf.predict_all({"deconvnet": KERNEL}, names, settings.crf, "mean")
     result = metrics.evaluate("deconvnet_crf", names, objects, settings.evaluation)
-    counted = samples.of_methods(names, objects, ("deconvnet_crf",), 2)
+    counted = per_image.method_counts(names, objects, ("deconvnet_crf",), 2)
     return {
-        "proposals": digest(list(found), *found.values()),
-        "scores": digest(*((SCORES / "deconvnet" / f"{name}.npz").read_bytes() for name in names)),
-        "crf": digest(*((PREDICTIONS / "deconvnet_crf" / f"{name}.png").read_bytes() for name in names)),
-        "files": digest(sorted(path.name for path in (PREDICTIONS / "deconvnet_crf").iterdir())),
-        "evaluation": digest(result.summary, result.per_class, metrics.confusion_of("deconvnet_crf", names)),
-        "samples": digest(list(counted), *counted.values()),
-        "calibration": digest(calibration.of_method("deconvnet", names, "mean")),
+        "proposals": fingerprint(list(found), *found.values()),
+        "scores": fingerprint(*((SCORES / "deconvnet" / f"{name}.npz").read_bytes() for name in names)),
+        "crf": fingerprint(*((PREDICTIONS / "deconvnet_crf" / f"{name}.png").read_bytes() for name in names)),
+        "files": fingerprint(sorted(path.name for path in (PREDICTIONS / "deconvnet_crf").iterdir())),
+        "evaluation": fingerprint(result.summary, result.per_class, metrics.method_confusion("deconvnet_crf", names)),
+        "samples": fingerprint(list(counted), *counted.values()),
+        "calibration": fingerprint(calibration.of_method("deconvnet", names, "mean")),
     }
 
 
@@ -79,7 +85,7 @@ def count() -> dict:
         return number**2
 
     killer = Killer(lambda: len(log.read_text().split()), 20)
-    results = list(parallel.over(task, range(60), "counted"))
+    results = list(parallel.process_map(task, range(60), "counted"))
     killer.join(60)
     begun = Counter(map(int, log.read_text().split()))
     return {"results": results, "begun": len(begun), "again": sum(times > 1 for times in begun.values())}
@@ -87,7 +93,9 @@ def count() -> dict:
 
 def main() -> None:
     torch.set_num_threads(1)  # as a worker has: another number may change last digits
-    metrics.PER_CORE = samples.PER_CORE = calibration.PER_CORE = 1  # else so few images stay in one process
+    metrics.MIN_IMAGES_PER_WORKER = per_image.PER_CORE = calibration.PER_CORE = (
+        1  # else so few images stay in one process
+    )
     told = {}
     for cores in ("1", "2"):
         os.environ["DECONVNET_CORES"] = cores

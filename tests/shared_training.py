@@ -9,15 +9,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from deconvnet import machine, params
-from deconvnet.examples import Batches
+from deconvnet.config import machine, schema
+from deconvnet.images.batches import Batches
 
-SOLVER = params.Solver(
-    optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=0.01, decay="effective", bias_lr=2, bias_decay=False,
-    encoder_lr=1, schedule="plateau", step=10, look=8, warmup=2, updates=30, batch=16, accumulate=4, bn_batches=3,
-    bn_batch=8, seed=1,
+SOLVER = schema.Solver(
+    optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=0.01, decay="effective", bias_lr_factor=2, bias_decay=False,
+    encoder_lr_factor=1, schedule="plateau", step=10, look=8, warmup=2, iterations=30, batch=16, micro_batches=4, bn_batches=3,
+    bn_batch_size=8, seed=1,
 )  # fmt: skip
-POINTS = 10  # a row each 3 updates: checkpoints lie between rows
+POINTS = 10  # a row each 3 iterations: checkpoints lie between rows
 
 
 def make(row, rng):
@@ -33,8 +33,8 @@ def network() -> nn.Module:
     return nn.Sequential(nn.BatchNorm2d(3), first, nn.BatchNorm2d(6), nn.ReLU(), second)
 
 
-def batches(kind: type[Batches] = Batches, steps: int = SOLVER.updates) -> Batches:
-    return kind(pd.DataFrame({"image": range(9)}), SOLVER.batch, steps, 1, make)
+def batches(kind: type[Batches] = Batches, steps: int = SOLVER.iterations) -> Batches:
+    return kind(pd.DataFrame({"image": range(9)}), SOLVER.batch_size, steps, 1, make)
 
 
 class Noted(Batches):

@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet import ablations, backbone, collect, params, pipeline, samples
-from deconvnet.errors import UserError
-from deconvnet.network import DeconvNet
-from deconvnet.tables import METHODS
+from deconvnet.config import params
+from deconvnet.config.errors import UserError
+from deconvnet.evaluation import per_image
+from deconvnet.evaluation.methods import METHODS
+from deconvnet.networks import build, variants, weights
+from deconvnet.networks.deconvnet import DeconvNet
+from deconvnet.pipeline import collect, repro
+from deconvnet.training import ablations
 
 
 @pytest.fixture
@@ -19,31 +23,31 @@ def settings(tmp_path, monkeypatch):
     monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
     settings = params.validate(params.compose("smoke"), "smoke")
     torch.manual_seed(0)
-    net = backbone.make_deconvnet(settings)
+    net = build.make_deconvnet(settings)
     for module in net.encoder.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
         elif isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 2)
-    backbone.save(net.encoder, "backbone", tmp_path)
-    monkeypatch.setattr(backbone.load, "__defaults__", (tmp_path,))
+    weights.save(net.encoder, "backbone", tmp_path)
+    monkeypatch.setattr(weights.load, "__defaults__", (tmp_path,))
     return settings
 
 
 def test_every_variant_gets_as_many_updates(settings):
-    both = settings.stage1.updates + settings.stage2.updates
-    for variant in ablations.VARIANTS:
-        stages = ablations.stages(variant, settings)
-        assert sum(solver.updates for _, solver in stages) == both
+    both = settings.stage1.iterations + settings.stage2.iterations
+    for variant in variants.VARIANTS:
+        stages = ablations.schedule(variant, settings)
+        assert sum(solver.iterations for _, solver in stages) == both
         assert [stage for stage, _ in stages] == ([2] if variant == "one_stage" else [1, 2])
-    assert ablations.stages("one_stage", settings)[0][1].lr == settings.stage2.lr
+    assert ablations.schedule("one_stage", settings)[0][1].lr == settings.stage2.lr
 
 
 def test_a_solver_is_scaled_in_its_rate_alone(settings):
-    short = ablations.scaled(settings.stage2, 0.1, 3)
-    assert (short.lr, short.updates) == (0.1 * settings.stage2.lr, 3)
-    assert ablations.scaled(settings.stage2, 1) == settings.stage2
+    short = ablations.with_lr_factor(settings.stage2, 0.1, 3)
+    assert (short.lr, short.iterations) == (0.1 * settings.stage2.lr, 3)
+    assert ablations.with_lr_factor(settings.stage2, 1) == settings.stage2
 
 
 def test_every_variant_starts_from_the_same_backbone(settings):
@@ -51,14 +55,14 @@ def test_every_variant_starts_from_the_same_backbone(settings):
     torch.manual_seed(1)
     x = 255 * torch.rand(2, 3, settings.network.size, settings.network.size)
     with torch.no_grad():
-        maps = [ablations.make(v, settings).eval().encoder(x)[0][-1] for v in ablations.VARIANTS]
+        maps = [variants.make_variant(v, settings).eval().encoder(x)[0][-1] for v in variants.VARIANTS]
     for other in maps[1:]:
         assert torch.allclose(maps[0], other, rtol=1e-3, atol=1e-4)
     assert maps[0].std() > 0
 
 
 def test_what_each_variant_lacks(settings):
-    nets = {variant: ablations.make(variant, settings) for variant in ablations.VARIANTS}
+    nets = {variant: variants.make_variant(variant, settings) for variant in variants.VARIANTS}
     norms = {v: sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for v, net in nets.items()}
     assert norms["no_batch_norm"] == norms["no_batch_norm_he"] == 0
     assert norms["one_stage"] == norms["bilinear"] > 0
@@ -69,7 +73,7 @@ def test_what_each_variant_lacks(settings):
         k for k in shapes["one_stage"] if k.endswith("weight")
     }
     with pytest.raises(ValueError, match="one_stage, no_batch_norm, no_batch_norm_he, bilinear, not none"):
-        ablations.make("none", settings)
+        variants.make_variant("none", settings)
 
 
 def test_signals_reach_the_end_without_batch_norm_as_he_et_al_draw(settings):
@@ -78,7 +82,7 @@ def test_signals_reach_the_end_without_batch_norm_as_he_et_al_draw(settings):
     kept = {}
     for variant in ("no_batch_norm", "no_batch_norm_he"):
         torch.manual_seed(0)
-        net, sizes = ablations.make(variant, settings).eval(), []
+        net, sizes = variants.make_variant(variant, settings).eval(), []
         for part in (net.encoder.fc7, net.decoder[-1]):
             part.register_forward_hook(
                 lambda module, inputs, out, sizes=sizes: sizes.append(out.square().mean().sqrt())
@@ -92,7 +96,7 @@ def test_signals_reach_the_end_without_batch_norm_as_he_et_al_draw(settings):
 
 def test_he_draws_by_what_meets_in_an_output():
     torch.manual_seed(0)
-    net = ablations.draw_as_he(DeconvNet(blocks=((32, 1), (64, 2)), fc=256, size=32, bn_eps=None))
+    net = variants.he_initialise(DeconvNet(blocks=((32, 1), (64, 2)), fc=256, size=32, bn_eps=None))
     wanted = {"fc6_deconv.conv": 256, "decoder.0.deconv2_1.conv": 9 * 64, "decoder.1.deconv1_1.conv": 9 * 32}
     for name, inputs in wanted.items():
         assert net.get_submodule(name).weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.05), name
@@ -103,7 +107,10 @@ def test_he_draws_by_what_meets_in_an_output():
 def test_bilinear_ignores_where_the_maxima_stood(settings):
     """Moving a maximum inside its 2 × 2 cell changes switches and no pooled map: bilinear's output stays."""
     torch.manual_seed(0)
-    plain, other = ablations.make("one_stage", settings).eval(), ablations.make("bilinear", settings).eval()
+    plain, other = (
+        variants.make_variant("one_stage", settings).eval(),
+        variants.make_variant("bilinear", settings).eval(),
+    )
     other.load_state_dict(plain.state_dict())
     x = 255 * torch.rand(1, 3, settings.network.size, settings.network.size)
     with torch.no_grad():
@@ -125,8 +132,8 @@ def test_a_rate_that_diverges_is_never_chosen(settings, monkeypatch):
         def like(self, *arguments):
             return self
 
-    monkeypatch.setattr(ablations.training, "train", diverge)
-    assert ablations.try_rate("bilinear", settings, 1.0, 2, Batches(), Batches()) == float("inf")
+    monkeypatch.setattr(ablations.loop, "train", diverge)
+    assert ablations.try_lr_factor("bilinear", settings, 1.0, 2, Batches(), Batches()) == float("inf")
 
 
 # What long runs leave
@@ -141,19 +148,19 @@ def project(tmp_path, monkeypatch):
 
 
 def put(folder, name, experiment, value, key="tally"):
-    samples.write(folder / f"{name}.npz", {f"{name}/{key}": np.array([value])})
+    per_image.save(folder / f"{name}.npz", {f"{name}/{key}": np.array([value])})
     (folder / f"{name}.json").write_text(json.dumps({"experiment": experiment, "mean_iou": value}))
 
 
 def test_ablations_are_collected(project):
-    for value, name in enumerate(ablations.VARIANTS):
+    for value, name in enumerate(variants.VARIANTS):
         put(project / "data" / "ablations", name, "aa", value)
     collect.ablations()
-    found = samples.read(project / "reports" / "ablations.npz")
-    assert {key: v.item() for key, v in found.items()} == {f"{v}/tally": i for i, v in enumerate(ablations.VARIANTS)}
+    found = per_image.load(project / "reports" / "ablations.npz")
+    assert {key: v.item() for key, v in found.items()} == {f"{v}/tally": i for i, v in enumerate(variants.VARIANTS)}
     record = json.loads((project / "reports" / "ablations.json").read_text())
     assert record["experiment"] == "aa"
-    assert set(record["variants"]) == set(ablations.VARIANTS)
+    assert set(record["variants"]) == set(variants.VARIANTS)
 
 
 def test_a_variant_that_was_not_trained_here_stays(project):
@@ -165,7 +172,7 @@ def test_a_variant_that_was_not_trained_here_stays(project):
     (folder / "one_stage.npz").unlink()
     put(folder, "bilinear", "aa", 3)
     collect.ablations()
-    found = samples.read(project / "reports" / "ablations.npz")
+    found = per_image.load(project / "reports" / "ablations.npz")
     assert {key: v.item() for key, v in found.items()} == {"one_stage/tally": 1, "bilinear/tally": 3}
     assert set(json.loads((project / "reports" / "ablations.json").read_text())["variants"]) == {
         "one_stage",
@@ -173,7 +180,7 @@ def test_a_variant_that_was_not_trained_here_stays(project):
     }
     put(folder, "bilinear", "bb", 4)  # of other settings: nothing of the old ones may stay beside it
     collect.ablations()
-    assert set(samples.read(project / "reports" / "ablations.npz")) == {"bilinear/tally"}
+    assert set(per_image.load(project / "reports" / "ablations.npz")) == {"bilinear/tally"}
 
 
 def test_results_of_different_settings_are_not_mixed(project):
@@ -199,13 +206,13 @@ def test_seeds_are_collected_with_their_tolerance(project):
     for number, value in (("1", 0.3), ("2", 0.4)):
         run = project / "runs" / f"icons-seed{number}"
         for name in collect.SAMPLES:
-            samples.write(run / "data" / "samples" / f"{name}.npz", {name: np.array([value])})
+            per_image.save(run / "data" / "samples" / f"{name}.npz", {name: np.array([value])})
         (run / "reports").mkdir()
         (run / "reports" / "metrics.json").write_text(json.dumps(metrics(value)))
         (run / "params.yaml").write_text(params.dump(params.compose("icons")))
         collect.seed(number)
     collect.seeds()
-    found = samples.read(reports / "seeds.npz")
+    found = per_image.load(reports / "seeds.npz")
     assert set(found) == {f"{n}/{name}" for n in "12" for name in collect.SAMPLES}
     assert found["2/windows"].item() == 0.4
     written = json.loads((reports / "tolerance.json").read_text())["deconvnet"]["mean_iou"]
@@ -239,11 +246,11 @@ def test_what_is_trained_apart_is_collected_each_time(tmp_path):
     (tmp_path / "ablations" / "dvc.yaml").write_text(EXTRA_STAGES)
     script = "print(open('data/a').read() + open('data/b').read(), file=open('found', 'w'))"
     (tmp_path / "collect.py").write_text(script)
-    pipeline.dvc(tmp_path, "init", "--no-scm", "-q")
+    repro.dvc(tmp_path, "init", "--no-scm", "-q")
     for text in ("one", "two"):
         (tmp_path / "source").write_text(text)
-        assert pipeline.reproduce_extra(tmp_path, "ablations", ["train"]) == 0
+        assert repro.reproduce_extra(tmp_path, "ablations", ["train"]) == 0
         assert (tmp_path / "found").read_text() == f"{text}{text}\n"
-    assert pipeline.dvc(tmp_path, "status", "-q", "ablations/dvc.yaml:collect") == 0
+    assert repro.dvc(tmp_path, "status", "-q", "ablations/dvc.yaml:collect") == 0
     (tmp_path / "collect.py").unlink()
-    assert pipeline.reproduce_extra(tmp_path, "ablations", ["train"]) != 0
+    assert repro.reproduce_extra(tmp_path, "ablations", ["train"]) != 0

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from deconvnet import DeconvNet, activations
-from deconvnet.ablations import BilinearDeconvNet
-from deconvnet.voc import VOID
+from deconvnet import DeconvNet
+from deconvnet.data.voc import VOID
+from deconvnet.evaluation import decoder_energy
+from deconvnet.networks.variants import BilinearDeconvNet
 
 
 @pytest.fixture(autouse=True)
@@ -25,17 +26,17 @@ def test_share_by_hand():
     maps = torch.tensor([[[[3.0, 1.0], [0.0, 2.0]], [[4.0, 0.0], [0.0, 0.0]]]])  # energies 25, 1 / 0, 4
     target = torch.tensor([[[True, False], [False, False]]])
     everywhere = torch.ones_like(target)
-    assert activations.share_on(maps, target, everywhere).item() == pytest.approx(25 / 30)
+    assert decoder_energy.energy_share(maps, target, everywhere).item() == pytest.approx(25 / 30)
     valid = torch.tensor([[[True, True], [True, False]]])  # the energy of 4 lies on void
-    assert activations.share_on(maps, target, valid).item() == pytest.approx(25 / 26)
-    assert activations.share_on(torch.zeros_like(maps), target, everywhere).isnan().all()
+    assert decoder_energy.energy_share(maps, target, valid).item() == pytest.approx(25 / 26)
+    assert decoder_energy.energy_share(torch.zeros_like(maps), target, everywhere).isnan().all()
 
 
 def test_a_coarse_cell_counts_by_its_pixels():
     maps = torch.tensor([[[[2.0]]]])
     target = torch.tensor([[[True, False], [False, False]]])
     valid = torch.tensor([[[True, True], [True, False]]])
-    assert activations.share_on(maps, target, valid).item() == pytest.approx(1 / 3)
+    assert decoder_energy.energy_share(maps, target, valid).item() == pytest.approx(1 / 3)
 
 
 def test_even_energy_is_at_chance():
@@ -43,7 +44,7 @@ def test_even_energy_is_at_chance():
     target[0, 2:5, 1:7] = True
     valid = torch.ones_like(target)
     for side in (8, 4, 2, 1):
-        share = activations.share_on(torch.ones(1, 3, side, side), target, valid)
+        share = decoder_energy.energy_share(torch.ones(1, 3, side, side), target, valid)
         assert share.item() == pytest.approx(18 / 64)
 
 
@@ -52,8 +53,8 @@ def test_layers_are_the_decoder_s(kind):
     torch.manual_seed(0)
     net = kind(classes=21, blocks=((4, 1), (6, 2)), fc=8, size=16, std=58).eval()
     pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    maps = activations.forward(net, pictures)
-    assert list(maps) == activations.layer_names(net) == ["unpool2", "deconv2", "unpool1", "deconv1"]
+    maps = decoder_energy.forward(net, pictures)
+    assert list(maps) == decoder_energy.layer_names(net) == ["unpool2", "deconv2", "unpool1", "deconv1"]
     assert [m.shape[-1] for m in maps.values()] == [8, 8, 16, 16]
     empty = (maps["unpool2"] == 0).float().mean().item()
     assert empty >= 0.75 if kind is DeconvNet else empty < 0.7  # of four cells unpooling fills one at most
@@ -71,13 +72,13 @@ def test_energy_of_objects(net):
     image = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
     rows = [{"image": "a", "instance": 1, "label": 8, "x1": 4, "y1": 4, "x2": 12, "y2": 12},
             {"image": "a", "instance": 2, "label": 8, "x1": 14, "y1": 14, "x2": 20, "y2": 20}]  # fmt: skip
-    table = activations.energy(net, {"a": (image, labels, instances)}, pd.DataFrame(rows), 1.0)
+    table = decoder_energy.energy(net, {"a": (image, labels, instances)}, pd.DataFrame(rows), 1.0)
     assert table["image"].tolist() == ["a"]  # the second is void only
     assert table["chance"].tolist() == [1]  # the window is the object
-    found = activations.as_samples(table, ["z", "a"], "deconvnet")
+    found = decoder_energy.as_counts(table, ["z", "a"], "deconvnet")
     assert found["deconvnet/energy"].tolist() == [pytest.approx([1] * 5)]
     assert found["deconvnet/energy_image"].tolist() == [1]
-    wider = activations.energy(net, {"a": (image, labels, instances)}, pd.DataFrame(rows[:1]), 2.0)
+    wider = decoder_energy.energy(net, {"a": (image, labels, instances)}, pd.DataFrame(rows[:1]), 2.0)
     assert 0.15 < wider["chance"].item() < 0.4  # a quarter of the window, and void and what is outside left out
 
 
@@ -86,7 +87,7 @@ def test_the_map_that_is_shown_has_most_energy_on_the_target():
     maps[0], maps[1, 1, 1], maps[2, 3, 3] = 1.0, 2.0, 9.0
     target = np.zeros((8, 8), bool)
     target[2:4, 2:4] = True
-    shown = activations.representative(maps, target)
+    shown = decoder_energy.representative(maps, target)
     assert shown[1, 1] == 1
     assert shown.sum() == 1
 
@@ -95,7 +96,7 @@ def test_figure4_has_the_paper_s_nine_maps():
     torch.manual_seed(0)
     net = DeconvNet(classes=21, blocks=((2, 1),) * 5, fc=4, size=32, std=58).eval()
     picture, target = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), bool)
-    titles = [title for title, _ in activations.figure4_panels(net, picture, target)]
+    titles = [title for title, _ in decoder_energy.figure4_panels(net, picture, target)]
     assert titles == [
         "2×2 last deconvolution",
         *(f"{s}×{s} {what}" for s in (4, 8, 16, 32) for what in ("unpooling", "last deconvolution")),

@@ -8,8 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from deconvnet import DeconvNet, architecture, calibration, captions, ensemble, figures, inference, plots, selection
-from deconvnet.voc import VOID
+from deconvnet import DeconvNet
+from deconvnet.data.voc import VOID
+from deconvnet.evaluation import calibration
+from deconvnet.inference import aggregate, ensemble
+from deconvnet.report import architecture, captions, figures, plots, selection
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def test_figure2_s_slabs_grow_as_its_caption_says(layers):
     widths = dict(zip(layers["channels"], (slab.get_width() for slab in slabs), strict=True))
     assert heights[224] / heights[56] == pytest.approx(2)  # the square root of 4
     assert widths[512] - widths[256] == pytest.approx(widths[256] - widths[128])  # the logarithm
-    (caption,) = (f.text for f in captions.FIGURE_LIST if f.file == "figure2")
+    (caption,) = (f.text for f in captions.FIGURES if f.file == "figure2")
     assert "square root" in caption
     assert "logarithm" in caption
 
@@ -122,11 +125,11 @@ def test_reliability_by_hand():
 
 def test_a_pixel_that_no_window_covers_is_the_first_point():
     """What the calibration's caption says: 21 scores of 0, probability 1/21, called background."""
-    (nothing,) = inference.maximum(torch.zeros(0, 21, 4, 4), np.zeros((0, 4), int), (2, 2))
+    (nothing,) = aggregate.aggregate_maximum(torch.zeros(0, 21, 4, 4), np.zeros((0, 4), int), (2, 2))
     table = calibration.reliability([(ensemble.probabilities(nothing.numpy()), np.zeros((2, 2), int))])
     assert table["pixels"].tolist() == [4] + [0] * 9
     assert (table["confidence"][0], table["accuracy"][0]) == (pytest.approx(1 / 21), 1)
-    (caption,) = (f.text for f in captions.FIGURE_LIST if f.file == "calibration")
+    (caption,) = (f.text for f in captions.FIGURES if f.file == "calibration")
     assert "1/21, called background" in caption
 
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet import DeconvNet, inference, machine, params
-from deconvnet.paths import ROOT
-from deconvnet.training import train
+from deconvnet import DeconvNet
+from deconvnet.config import machine, params
+from deconvnet.config.paths import ROOT
+from deconvnet.inference import aggregate
+from deconvnet.training.loop import train
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import measure
@@ -39,7 +41,7 @@ def test_the_releases_way_gives_the_same_map(monkeypatch):
     windows = np.array([[0, 0, 16, 16], [-6, 10, 14, 30], [20, -3, 52, 29], [5, 5, 12, 12]])
     found = release.score_windows(net, image, windows)
     assert found.std() > 0.01
-    expected = inference.score_windows(net, image, windows, 4).numpy()
+    expected = aggregate.score_proposals(net, image, windows, 4).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -99,7 +101,7 @@ def test_a_resident_batch_is_trained_as_train_would(monkeypatch, at_once):
     monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
     monkeypatch.setenv("DECONVNET_PARTS", str(at_once))
     settings = params.validate(params.compose("icons"), "icons").stage2
-    solver = settings.model_copy(update={"updates": 1, "batch": 4, "accumulate": 2, "warmup": 0})
+    solver = settings.model_copy(update={"iterations": 1, "batch": 4, "micro_batches": 2, "warmup": 0})
     batch, ends = (torch.rand(4, 3, 8, 8), torch.randint(3, (4, 8, 8))), []
     for way in (lambda net: parts.resident_updates(net, batch, solver, 1), lambda net: train(net, [batch], solver)):
         torch.manual_seed(0)

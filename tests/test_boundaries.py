@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from deconvnet import boundaries, params, training
-from deconvnet.voc import VOID
+from deconvnet.config import params
+from deconvnet.data.voc import VOID
+from deconvnet.proposals import boundaries
+from deconvnet.training import batch_norm, loop
 
 
 @pytest.fixture(autouse=True)
@@ -21,28 +23,28 @@ def settings(**departures):
 
 def test_contours_lie_on_both_sides_of_a_border():
     instances = np.array([[0, 0, 1, 1, 2, 2]] * 3, np.uint8)
-    assert boundaries.contours(instances).tolist() == [[0, 1, 1, 1, 1, 0]] * 3
-    assert boundaries.contours(instances.T).tolist() == np.array([[0, 1, 1, 1, 1, 0]] * 3).T.tolist()
+    assert boundaries.boundary_targets(instances).tolist() == [[0, 1, 1, 1, 1, 0]] * 3
+    assert boundaries.boundary_targets(instances.T).tolist() == np.array([[0, 1, 1, 1, 1, 0]] * 3).T.tolist()
 
 
 def test_the_contour_runs_through_the_middle_of_the_void():
     instances = np.array([[0, 0, VOID, VOID, 1, 1, 1]] * 3, np.uint8)
-    assert boundaries.contours(instances).tolist() == [[0, 0, 1, 1, 0, 0, 0]] * 3
+    assert boundaries.boundary_targets(instances).tolist() == [[0, 0, 1, 1, 0, 0, 0]] * 3
 
 
 def test_void_far_from_every_label_stays_void():
     instances = np.full((1, 30), VOID, np.uint8)
     instances[0, 0] = 1
-    marks = boundaries.contours(instances)[0]
+    marks = boundaries.boundary_targets(instances)[0]
     assert (marks[:6] == 0).all()
     assert (marks[8:] == VOID).all()
-    assert (boundaries.contours(np.full((4, 4), VOID, np.uint8)) == VOID).all()
+    assert (boundaries.boundary_targets(np.full((4, 4), VOID, np.uint8)) == VOID).all()
 
 
 def test_shrinking_keeps_thin_contours():
     marks = np.zeros((60, 60), np.uint8)
     marks[:, 31] = 1  # nearest-neighbour sampling of every third pixel would miss it
-    small = boundaries.shrink_marks(marks, 20)
+    small = boundaries.resize_targets(marks, 20)
     assert (small[:, 10] == 1).all()
     assert small.sum() == 20
 
@@ -52,14 +54,14 @@ def test_scores_have_the_size_of_the_image(shape):
     net = boundaries.BoundaryNet([4, 6, 8]).eval()
     assert net(torch.rand(2, 3, *shape)).shape == (2, 2, *shape)
     image = np.zeros((*shape, 3), np.uint8)
-    found = boundaries.probability(net, image, [1.0, 0.5])
+    found = boundaries.boundary_probability(net, image, [1.0, 0.5])
     assert found.shape == shape
     assert found.dtype == np.float32
     assert 0 <= found.min() <= found.max() <= 1
 
 
 def test_it_learns_to_tell_an_object_from_texture():
-    """Squares with an outline among stripes that belong to no object: after 60 updates contours stand out."""
+    """Squares with an outline among stripes that belong to no object: after 60 iterations contours stand out."""
     rng = np.random.default_rng(0)
 
     def scene():
@@ -71,12 +73,12 @@ def test_it_learns_to_tell_an_object_from_texture():
         return image, np.minimum(instances, 1), instances
 
     images = {str(i): scene() for i in range(12)}
-    solver = settings(updates=60, batch=4, crop=48, zoom=(0.9, 1.1), warmup=5, lr=0.01, seed=0)
+    solver = settings(iterations=60, batch=4, crop=48, zoom=(0.9, 1.1), warmup=5, lr=0.01, seed=0)
     torch.manual_seed(0)
     net = boundaries.BoundaryNet([8, 8, 8])
     batches = boundaries.boundary_batches(images, list(images), solver)
-    training.train(net, batches, solver)
-    training.fix_batch_norm(net, batches.like(5, 4))
+    loop.train(net, batches, solver)
+    batch_norm.fix_batch_norm(net, batches.like(5, 4))
     image, _, instances = scene()
-    found, marks = boundaries.probability(net, image, [1.0]), boundaries.contours(instances)
+    found, marks = boundaries.boundary_probability(net, image, [1.0]), boundaries.boundary_targets(instances)
     assert found[marks == 1].mean() > 3 * found[marks == 0].mean()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from deconvnet import boxes, cutting
-from deconvnet.voc import VOID
+from deconvnet.data.voc import VOID
+from deconvnet.images import boxes, crops
 
 RELEASE = np.array(  # six published boxes, x1 y1 x2 y2, the last pixel included
     [
@@ -112,7 +112,7 @@ def test_resized_images_and_labels_stay_aligned():
 
 def test_windows_hold_the_boxes_contents():
     image = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
-    inside, outside = cutting.cut_windows(image, np.array([[2, 1, 6, 5], [8, 6, 12, 10]]), 4)
+    inside, outside = crops.crop_boxes(image, np.array([[2, 1, 6, 5], [8, 6, 12, 10]]), 4)
     assert inside.dtype == torch.float32
     assert (inside.numpy() == image[1:5, 2:6].transpose(2, 0, 1)).all()
     assert (outside[:, :2, :2].numpy() == image[6:, 8:].transpose(2, 0, 1)).all()
@@ -124,11 +124,11 @@ def test_antialiased_windows_average_what_shrinks():
     board = np.indices((30, 30)).sum(axis=0) % 2 * 255
     image = np.repeat(board[..., None], 3, axis=2).astype(np.uint8)
     whole = np.array([[0, 0, 30, 30]])
-    smooth = cutting.cut_windows(image, whole, 10, antialias=True)
+    smooth = crops.crop_boxes(image, whole, 10, antialias=True)
     assert smooth.shape == (1, 3, 10, 10)
     assert (smooth - 127.5).abs().max() < 30
-    assert set(cutting.cut_windows(image, whole, 10).unique().tolist()) == {0, 255}
-    grown = [cutting.cut_windows(image, whole, 40, antialias) for antialias in (False, True)]
+    assert set(crops.crop_boxes(image, whole, 10).unique().tolist()) == {0, 255}
+    grown = [crops.crop_boxes(image, whole, 40, antialias) for antialias in (False, True)]
     torch.testing.assert_close(*grown, atol=1, rtol=0)  # OpenCV rounds to whole values
 
 
@@ -139,7 +139,7 @@ def test_antialiased_windows_average_what_shrinks():
 def test_crop_and_paste_round_trip_is_the_identity_inside(box):
     scene, canvas = positive_map(), torch.zeros(SCENE)
     cut = boxes.crop(scene.permute(1, 2, 0).numpy(), box, 0)
-    cutting.paste_maximum(canvas, torch.from_numpy(cut).permute(2, 0, 1), np.array(box))
+    crops.paste_maximum(canvas, torch.from_numpy(cut).permute(2, 0, 1), np.array(box))
     x1, y1, x2, y2 = np.clip(box, 0, [10, 8, 10, 8])
     expected = torch.zeros(SCENE)
     expected[:, y1:y2, x1:x2] = scene[:, y1:y2, x1:x2]
@@ -153,7 +153,7 @@ def test_antialiased_scores_are_averaged_where_they_shrink():
     canvases = {}
     for antialias in (False, True):
         canvases[antialias] = torch.zeros(1, 4, 4)
-        cutting.paste_maximum(canvases[antialias], scores, np.array([0, 0, 4, 4]), antialias)
+        crops.paste_maximum(canvases[antialias], scores, np.array([0, 0, 4, 4]), antialias)
     assert canvases[False].sum() == 0
     assert canvases[True].sum() == pytest.approx(1, abs=0.15)  # 16 / 4², but for the border
 
@@ -161,14 +161,14 @@ def test_antialiased_scores_are_averaged_where_they_shrink():
 @pytest.mark.parametrize("box", [(-9, 0, -2, 7), (12, 0, 15, 3), (0, 8, 4, 12)])
 def test_a_box_outside_changes_nothing(box):
     canvas = torch.zeros(SCENE)
-    cutting.paste_maximum(canvas, torch.ones(3, 7, 7), np.array(box))
+    crops.paste_maximum(canvas, torch.ones(3, 7, 7), np.array(box))
     assert (canvas == 0).all()
 
 
 def test_negative_scores_never_win_over_the_zero_base():
     canvas = torch.zeros(2, 4, 4)
     scores = torch.stack([torch.full((2, 2), -3.0), torch.tensor([[-1.0, 2], [0, -0.5]])])
-    cutting.paste_maximum(canvas, scores, np.array([1, 1, 3, 3]))
+    crops.paste_maximum(canvas, scores, np.array([1, 1, 3, 3]))
     expected = torch.zeros(2, 4, 4)
     expected[1, 1, 2] = 2
     assert torch.equal(canvas, expected)
@@ -180,7 +180,7 @@ def test_the_larger_of_two_overlapping_windows_wins():
     for order in (((first, 0), (second, 1)), ((second, 1), (first, 0))):
         canvas = torch.zeros(1, 2, 3)
         for scores, left in order:
-            cutting.paste_maximum(canvas, scores, np.array([left, 0, left + 2, 2]))
+            crops.paste_maximum(canvas, scores, np.array([left, 0, left + 2, 2]))
         canvases.append(canvas.tolist())
     assert canvases[0] == canvases[1] == [[[1, 5, 9], [2, 3, 6]]]
 
@@ -191,7 +191,7 @@ def test_windows_of_another_size_keep_their_place(window, side):
     steps = (torch.arange(window) + 0.5) / window
     canvas = torch.zeros(2, side, side)
     scores = torch.stack([steps.expand(window, window), steps[:, None].expand(window, window)])
-    cutting.paste_maximum(canvas, scores, np.array([0, 0, side, side]))
+    crops.paste_maximum(canvas, scores, np.array([0, 0, side, side]))
     expected = ((torch.arange(side) + 0.5) / side).clamp(steps[0], steps[-1])  # no ramp outside of the centres
     torch.testing.assert_close(canvas[0], expected.expand(side, side))
     torch.testing.assert_close(canvas[1], expected[:, None].expand(side, side))

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet import DeconvNet, FCN8s, caffe
-from deconvnet.errors import UserError
-from deconvnet.network import Encoder
+from deconvnet import DeconvNet, FCN8s
+from deconvnet.config.errors import UserError
+from deconvnet.networks import caffe
+from deconvnet.networks.deconvnet import Encoder
 
 NARROW = dict(blocks=((4, 1), (4, 1), (6, 1), (6, 1), (8, 1)), fc=10)
 INNER_PRODUCT, CONVOLUTION, DECONVOLUTION = 14, 4, 39  # V1LayerParameter.LayerType
@@ -67,7 +68,7 @@ def write(path, layers: dict[str, list[np.ndarray]], version: int) -> None:
 def random_layers(network: nn.Module, rng: np.random.Generator, newer: bool = False) -> dict[str, list[np.ndarray]]:
     """Weights for every layer of `network` under their published names."""
     layers = {}
-    for path, module in caffe.weighted(network):
+    for path, module in caffe.layers_with_weights(network):
         name = caffe.caffe_names(path)[-1 if newer else 0]
         layers[name] = [rng.normal(0.2, 0.3, tuple(p.shape)).astype(np.float32) for p in module.parameters()]
     return layers
@@ -87,7 +88,7 @@ def test_reads_every_layer_of_either_format(tmp_path, rng, version):
 def test_the_paper_size_network_maps_to_the_names_of_the_release():
     with torch.device("meta"):
         net = DeconvNet()
-    names = [caffe.caffe_names(path)[0] for path, _ in caffe.weighted(net)]
+    names = [caffe.caffe_names(path)[0] for path, _ in caffe.layers_with_weights(net)]
     assert len(names) == len(set(names)) == 29 + 30  # 29 normalised layers, and the score without norm
     assert {"conv1_1", "bn1_1", "fc6", "bnfc6", "bnfc7", "fc6-deconv", "fc6-deconv-bn"} <= set(names)
     assert {"deconv5_3", "debn5_3", "deconv1_2", "debn1_2", "seg-score"} <= set(names)

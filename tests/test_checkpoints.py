@@ -20,24 +20,16 @@ from conftest import call
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
-from deconvnet import (
-    DeconvNet,
-    boundaries,
-    boxes,
-    checkpoints,
-    crf,
-    errors,
-    figures,
-    files,
-    inference,
-    maps,
-    parallel,
-    params,
-    proposals,
-    training,
-    voc,
-)
-from deconvnet.paths import ROOT
+from deconvnet import DeconvNet
+from deconvnet.config import errors, params
+from deconvnet.config.paths import ROOT
+from deconvnet.data import voc
+from deconvnet.images import boxes, store
+from deconvnet.inference import aggregate, crf, score_split
+from deconvnet.proposals import boundaries, edge_boxes, edges
+from deconvnet.report import figures
+from deconvnet.training import curve, loop
+from deconvnet.utils import files, parallel, resume
 
 SCRIPT = Path(__file__).with_name("kill_training.py")
 
@@ -45,7 +37,7 @@ SCRIPT = Path(__file__).with_name("kill_training.py")
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
     """A stage "tiny" that runs in this process, with a folder of its own."""
-    monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(resume, "CHECKPOINTS", tmp_path / "checkpoints")
     monkeypatch.setenv("DVC_STAGE", "tiny")
     restart()
     yield restart
@@ -54,10 +46,10 @@ def stage(tmp_path, monkeypatch):
 
 def restart() -> None:
     """What a new process starts with: no lock, and no claim yet."""
-    checkpoints._claims = iter(range(1, 100))
-    for lock in checkpoints._locks.values():
+    resume._claims = iter(range(1, 100))
+    for lock in resume._locks.values():
         lock.close()
-    checkpoints._locks.clear()
+    resume._locks.clear()
 
 
 # Training
@@ -73,7 +65,7 @@ def test_a_training_that_is_killed_ends_with_the_same_bits(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told["kills"] >= 20
-    assert told["positions"] >= 8  # updates from which it went on
+    assert told["positions"] >= 8  # iterations from which it went on
     assert told["same"]
 
 
@@ -81,66 +73,66 @@ def test_a_training_that_is_killed_ends_with_the_same_bits(tmp_path):
 
 
 def test_what_was_left_is_found_again(stage):
-    place = checkpoints.claim("Work", lambda: {"data": "a"})
+    place = resume.resume_dir("Work", lambda: {"data": "a"})
     (place / "kept").write_text("work")
     stage()
-    assert (checkpoints.claim("Work", lambda: {"data": "a"}) / "kept").read_text() == "work"
-    assert not (checkpoints.claim("More work", lambda: {"data": "a"}) / "kept").exists()  # another piece, another place
+    assert (resume.resume_dir("Work", lambda: {"data": "a"}) / "kept").read_text() == "work"
+    assert not (resume.resume_dir("More work", lambda: {"data": "a"}) / "kept").exists()  # another piece, another place
 
 
 def test_stale_work_is_refused_with_its_reason(stage, tmp_path, capsys):
     output = tmp_path / "output"
-    place = checkpoints.claim("Training", lambda: {"data": "a", "settings": "1"}, [output])
+    place = resume.resume_dir("Training", lambda: {"data": "a", "settings": "1"}, [output])
     for folder in (place, output):
         (folder / "kept").write_text("work")
     assert capsys.readouterr().err == ""
     stage()
-    place = checkpoints.claim("Training", lambda: {"data": "b", "settings": "1"}, [output])
+    place = resume.resume_dir("Training", lambda: {"data": "b", "settings": "1"}, [output])
     assert "Training: what an interrupted run left was made with other data. It starts anew." in capsys.readouterr().err
     assert not (place / "kept").exists()
     assert not (output / "kept").exists()
 
 
 def test_other_code_makes_work_stale(stage, monkeypatch, capsys):
-    place = checkpoints.claim("Training", lambda: {})
+    place = resume.resume_dir("Training", lambda: {})
     (place / "kept").write_text("work")
     stage()
-    monkeypatch.setattr(checkpoints, "code", lambda: "another")
-    assert not (checkpoints.claim("Training", lambda: {}) / "kept").exists()
+    monkeypatch.setattr(resume, "code_fingerprint", lambda: "another")
+    assert not (resume.resume_dir("Training", lambda: {}) / "kept").exists()
     assert "made with other code" in capsys.readouterr().err
 
 
 def test_the_code_is_that_of_the_modules_that_matter(monkeypatch, tmp_path):
-    before = checkpoints.code()
+    before = resume.code_fingerprint()
     other = tmp_path / "other.py"
     other.write_text("# another")
     for module, matters in ((figures, False), (boxes, True)):
         with monkeypatch.context() as patch:
             patch.setattr(module, "__file__", str(other))
-            assert (checkpoints.code() != before) == matters, module
+            assert (resume.code_fingerprint() != before) == matters, module
 
 
 def test_outside_of_a_stage_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.delenv("DVC_STAGE", raising=False)
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "old").touch()
-    assert checkpoints.claim("Work", dict, [tmp_path / "output"]) is None
+    assert resume.resume_dir("Work", dict, [tmp_path / "output"]) is None
     assert list((tmp_path / "output").iterdir()) == []
 
 
 @pytest.mark.parametrize("part", ["runner", "kernel"])
 def test_a_successor_waits_for_the_orphan(stage, part, capsys):
-    folder = checkpoints.CHECKPOINTS
+    folder = resume.CHECKPOINTS
     orphan = os.fork()
     if orphan == 0:
-        checkpoints.hold(part)
+        resume.hold_stage(part)
         (folder / "held").touch()
         time.sleep(1)
         (folder / "last word").touch()
         os._exit(0)
     while not (folder / "held").exists():
         time.sleep(0.01)
-    checkpoints.hold(part)
+    resume.hold_stage(part)
     assert (folder / "last word").exists()
     assert "Another process still works on tiny" in capsys.readouterr().err
     os.waitpid(orphan, 0)
@@ -148,17 +140,17 @@ def test_a_successor_waits_for_the_orphan(stage, part, capsys):
 
 def test_what_an_orphan_holds_no_claim_and_no_curve_touches(stage, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(checkpoints, "hold", asked.append)
-    monkeypatch.setattr(training, "Live", lambda *a, **k: asked.append("live") or contextlib.nullcontext())
-    with training.live_curve("tiny"):
-        checkpoints.claim("Work", dict)
+    monkeypatch.setattr(resume, "hold_stage", asked.append)
+    monkeypatch.setattr(loop, "Live", lambda *a, **k: asked.append("live") or contextlib.nullcontext())
+    with curve.live_curve("tiny"):
+        resume.resume_dir("Work", dict)
     assert asked == ["kernel", "live", "kernel"]
 
 
 def test_an_orphan_of_dvc_does_not_begin(tmp_path):
     """Its parent ends while Python starts; whoever adopts it is of another session."""
     said = tmp_path / "said"
-    command = f"{sys.executable} -m deconvnet.run data {tmp_path}/out.ipynb 2> {said} &"
+    command = f"{sys.executable} -m deconvnet.pipeline.run_notebook data {tmp_path}/out.ipynb 2> {said} &"
     subprocess.run(["setsid", "sh", "-c", command], env=os.environ | {"DVC_STAGE": "tiny"}, check=True)
     deadline = time.monotonic() + 60
     while not (said.exists() and said.read_text().endswith("\n")) and time.monotonic() < deadline:
@@ -171,11 +163,11 @@ def test_an_orphan_of_dvc_does_not_begin(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path):
     path = tmp_path / "state.pt"
-    files.write_whole(path, b"old")
+    files.write_atomic(path, b"old")
     if os.fork() == 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # as if the disk were full after so many bytes
         try:
-            files.write_whole(path, bytes(2000))
+            files.write_atomic(path, bytes(2000))
         except OSError as error:
             os._exit(0 if error.filename == str(path) else 2)
         os._exit(1)
@@ -186,30 +178,33 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path):
 
 def test_a_checkpoint_that_cannot_be_read_is_no_checkpoint(tmp_path, capsys):
     path = tmp_path / "state.pt"
-    assert checkpoints.load(path, "cpu") is None
-    checkpoints.save(path, {"step": 3, "net": {"weight": torch.arange(4.0)}})
-    assert checkpoints.load(path, "cpu")["step"] == 3
+    assert resume.load_checkpoint(path, "cpu") is None
+    resume.save_checkpoint(path, {"step": 3, "net": {"weight": torch.arange(4.0)}})
+    assert resume.load_checkpoint(path, "cpu")["step"] == 3
     path.write_bytes(path.read_bytes()[:-200])
-    assert checkpoints.load(path, "cpu") is None
+    assert resume.load_checkpoint(path, "cpu") is None
     assert "cannot be read" in capsys.readouterr().err
 
 
 def test_a_digest_tells_contents_apart():
     values = [np.arange(6), np.arange(6).reshape(2, 3), np.arange(6.0), torch.arange(6), b"0", "0", 0, None, {"a": 0}]
-    assert len({files.digest(value) for value in values}) == len(values) - 1  # a tensor is taken as float
-    assert files.digest(1, 2) == files.digest(1, 2) != files.digest(2, 1)
+    assert len({files.fingerprint(value) for value in values}) == len(values) - 1  # a tensor is taken as float
+    assert files.fingerprint(1, 2) == files.fingerprint(1, 2) != files.fingerprint(2, 1)
 
 
 def test_no_room_is_told_from_other_errors(tmp_path):
     for number, name in ((errno.ENOSPC, "No space left"), (errno.EACCES, "Permission"), (errno.EROFS, "Read-only")):
-        said = errors.no_room(OSError(number, os.strerror(number), "/a/b.json"))
+        said = errors.cannot_write_message(OSError(number, os.strerror(number), "/a/b.json"))
         assert name in said
         assert "'/a/b.json'. What was done before is kept" in said
-    assert f"left on device in {ROOT}." in errors.no_room("[Errno 28] No space left on device")
-    assert errors.no_room(FileNotFoundError(errno.ENOENT, "No such file", "a")) is None
-    with pytest.raises(FileNotFoundError), errors.plainly("it"):
+    assert f"left on device in {ROOT}." in errors.cannot_write_message("[Errno 28] No space left on device")
+    assert errors.cannot_write_message(FileNotFoundError(errno.ENOENT, "No such file", "a")) is None
+    with pytest.raises(FileNotFoundError), errors.exit_on_user_error("it"):
         (tmp_path / "none").read_text()
-    with pytest.raises(SystemExit, match=r"\nit: .*'/a'. What was done before is kept"), errors.plainly("it"):
+    with (
+        pytest.raises(SystemExit, match=r"\nit: .*'/a'. What was done before is kept"),
+        errors.exit_on_user_error("it"),
+    ):
         raise PermissionError(errno.EACCES, "Permission denied", "/a")
 
 
@@ -219,11 +214,11 @@ def test_no_room_is_told_from_other_errors(tmp_path):
 @pytest.fixture
 def scene(tmp_path, monkeypatch):
     """Four photographs with a box each, a tiny DeconvNet, and folders of their own."""
-    for module in (inference, maps):
+    for module in (aggregate, store):
         monkeypatch.setattr(module, "VOC", tmp_path / "voc", raising=False)
     for name in ("SCORES", "PREDICTIONS"):
-        monkeypatch.setattr(maps, name, tmp_path / name.lower())
-    monkeypatch.setattr(inference, "GROUP", 2)
+        monkeypatch.setattr(store, name, tmp_path / name.lower())
+    monkeypatch.setattr(score_split, "GROUP_SIZE", 2)
     names, rng = ["a", "b", "c", "d"], np.random.default_rng(0)
     (tmp_path / "voc" / voc.IMAGES).mkdir(parents=True)
     for name in names:
@@ -238,26 +233,26 @@ def scene(tmp_path, monkeypatch):
 def test_scored_images_are_kept_and_of_these_weights(stage, scene, monkeypatch, capsys):
     net, names, proposals, settings = scene
     seen = []
-    plain = inference.scores_of
+    plain = aggregate.score_crops
 
     def killed_after_two(net, images, *arguments):
         seen.extend(images)
-        if len(seen) == 4 and not maps.prediction_path("deconvnet", "d").exists():
+        if len(seen) == 4 and not store.prediction_path("deconvnet", "d").exists():
             raise KeyboardInterrupt
         return plain(net, images, *arguments)
 
-    monkeypatch.setattr(inference, "scores_of", killed_after_two)
+    monkeypatch.setattr(aggregate, "score_crops", killed_after_two)
     with pytest.raises(KeyboardInterrupt):
-        inference.score_all("deconvnet", net, names, proposals, settings)
+        score_split.score_split("deconvnet", net, names, proposals, settings)
     stage()
-    inference.score_all("deconvnet", net, names, proposals, settings)
+    score_split.score_split("deconvnet", net, names, proposals, settings)
     assert len(seen) == 4 + 2  # a and b are not scored again
-    kept = {name: maps.read_scores("deconvnet", name) for name in names}
+    kept = {name: store.read_scores("deconvnet", name) for name in names}
     assert all(kept[name].shape == (21, 24, 32) for name in names)
     stage()
     with torch.no_grad():
         net.score.bias += 1
-    inference.score_all("deconvnet", net, names, proposals, settings)
+    score_split.score_split("deconvnet", net, names, proposals, settings)
     assert len(seen) == 6 + 4
     assert "made with other weights" in capsys.readouterr().err
 
@@ -269,7 +264,7 @@ def test_the_crf_goes_on_at_the_image_where_it_was(stage, scene, tmp_path, monke
     monkeypatch.setattr(crf, "PREDICTIONS", tmp_path / "predictions")
     settings, rng = params.validate(params.compose("icons"), "icons").crf, np.random.default_rng(0)
     for name in names:
-        maps.save_scores("deconvnet", name, rng.normal(size=(21, 24, 32)))
+        store.save_scores("deconvnet", name, rng.normal(size=(21, 24, 32)))
         voc.save_mask(voc.labels_path(tmp_path / "voc", name), rng.integers(0, 21, (24, 32)))
     kernel, seen, plain = settings.candidates[0], [], crf.mean_field
 
@@ -285,14 +280,14 @@ def test_the_crf_goes_on_at_the_image_where_it_was(stage, scene, tmp_path, monke
 
     def work():
         stage()
-        means = crf.compare(["deconvnet"], names, settings, "mean")
+        means = crf.compare_kernels(["deconvnet"], names, settings, "mean")
         crf.predict_all({"deconvnet": kernel}, names, settings, "mean")
-        return means, [maps.read_prediction("deconvnet_crf", name).tolist() for name in names]
+        return means, [store.read_prediction("deconvnet_crf", name).tolist() for name in names]
 
     killed_at(None)
     peaceful = work()
     assert len(seen) == len(names) * (len(settings.candidates) + 1)
-    shutil.rmtree(checkpoints.CHECKPOINTS)
+    shutil.rmtree(resume.CHECKPOINTS)
     killed_at(7)
     with pytest.raises(KeyboardInterrupt):
         work()
@@ -322,16 +317,16 @@ def test_contours_go_on_at_the_image_where_they_were(stage, scene, tmp_path, mon
     _, names, _, _ = scene
     torch.manual_seed(0)
     net = boundaries.BoundaryNet([4, 6]).eval()
-    monkeypatch.setattr(parallel, "LANES", 1)  # so that the third call is of c
+    monkeypatch.setattr(parallel, "IMAGES_AT_ONCE", 1)  # so that the third call is of c
 
     def work(folder):
         stage()
-        monkeypatch.setattr(maps, "BOUNDARIES", tmp_path / folder)
+        monkeypatch.setattr(store, "BOUNDARIES", tmp_path / folder)
         boundaries.find_boundaries(net, tmp_path / "voc", names, [1.0, 0.5])
-        return [maps.boundaries_path(name).read_bytes() for name in names]
+        return [store.boundaries_path(name).read_bytes() for name in names]
 
     peaceful = work("peaceful")
-    shutil.rmtree(checkpoints.CHECKPOINTS)
+    shutil.rmtree(resume.CHECKPOINTS)
     seen = killed_at(3, boundaries, "probability", monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         work("killed")
@@ -350,12 +345,12 @@ def test_proposals_go_on_at_the_image_where_they_were(stage, scene, tmp_path, mo
 
     def work(settings=settings):
         stage()
-        return proposals.propose(tmp_path / "voc", names, settings, "gradient")
+        return edge_boxes.propose(tmp_path / "voc", names, settings, "gradient")
 
     peaceful = work()
     assert sum(map(len, peaceful.values())) > 0
-    shutil.rmtree(checkpoints.CHECKPOINTS)
-    seen = killed_at(3, proposals, "edge_boxes", monkeypatch)
+    shutil.rmtree(resume.CHECKPOINTS)
+    seen = killed_at(3, edges, "edge_boxes", monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         work()
     found = work()
@@ -373,7 +368,7 @@ FULL_DISK = """
 import resource, runpy, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file grows beyond, as if the disk were full
 sys.argv = ["run", "train", sys.argv[1], "-p", "stage", "1"]
-runpy.run_module("deconvnet.run", run_name="__main__")
+runpy.run_module("deconvnet.pipeline.run_notebook", run_name="__main__")
 """
 
 
@@ -398,7 +393,7 @@ files.write_whole(paths.BOUNDARIES / "a.png", b"one image")
 files.write_whole(paths.MODELS / "net.safetensors", b"new weights")
 """
 KEPT = "What was done before is kept: make room there, or make it writable, and run the same command again"
-RUN = ("deconvnet.run", "work", "reports/notebooks/work.ipynb")
+RUN = ("deconvnet.pipeline.run_notebook", "work", "reports/notebooks/work.ipynb")
 
 
 @contextlib.contextmanager
@@ -443,7 +438,7 @@ def test_the_pipeline_says_that_it_cannot_write(clone, tmp_path):
     before = contents(project)
     for place, profile in ((project / "runs", "smoke"), (project, "icons")):
         with unwritable(place):
-            done = call(project, "python", "-c", UNWRITABLE, "deconvnet.pipeline", "--profile", profile)
+            done = call(project, "python", "-c", UNWRITABLE, "deconvnet.pipeline.repro", "--profile", profile)
         assert done.returncode == 1
         assert re.search(rf"Permission denied: '{place}/.*{KEPT}", done.stderr), done.stderr[-2000:]
         assert "Traceback" not in done.stderr

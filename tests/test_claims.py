@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deconvnet import claims, params, plots, provenance, samples
-from deconvnet.claims import Claim
-from deconvnet.paths import REPORTS, TABLES
+from deconvnet.config import params
+from deconvnet.config.paths import REPORTS, TABLES
+from deconvnet.evaluation import bootstrap, claims, per_image
+from deconvnet.evaluation.claims import Claim
+from deconvnet.pipeline import provenance
+from deconvnet.report import plots
 
 CLASSES = 21
 
@@ -39,7 +42,7 @@ def claim(effect, needs: tuple[str, ...] = ()) -> Claim:
 
 
 def judge(effect, runs, ablations=None, images=60, needs=()) -> dict:
-    return claims.ledger([claim(effect, needs)], runs, ablations or {}, images, "d", 2000, 0)[0]
+    return claims.claims_table([claim(effect, needs)], runs, ablations or {}, images, "d", 2000, 0)[0]
 
 
 def test_interval_by_hand():
@@ -47,7 +50,7 @@ def test_interval_by_hand():
     right, wrong = ({0: 4}, {0: 4}, {0: 4}), ({}, {0: 4}, {1: 4})
     # right alone: IoU 1. Wrong alone: 0. Both: class 0 has 4 / (8 + 4 - 4), class 1 0 of 4: (0.5 + 0) / 2.
     run = {"tally/a": tally(right, wrong)}
-    effect, ci = claims.bootstrap(claims.iou("tally/a"), [run], 2, 2000, 0)
+    effect, ci = bootstrap.bootstrap(bootstrap.iou("tally/a"), [run], 2, 2000, 0)
     assert effect == pytest.approx(25)
     assert ci == pytest.approx((0, 100))
 
@@ -59,15 +62,15 @@ def test_interval_over_seeds_by_hand():
         return np.full(len(weights), run["value"])
 
     runs = [{"value": 1.0}, {"value": 3.0}]
-    assert claims.bootstrap(constant, runs, 5, 2000, 0) == (2.0, (1.0, 3.0))
-    assert claims.bootstrap(constant, runs[:1], 5, 2000, 0) == (1.0, (1.0, 1.0))
+    assert bootstrap.bootstrap(constant, runs, 5, 2000, 0) == (2.0, (1.0, 3.0))
+    assert bootstrap.bootstrap(constant, runs[:1], 5, 2000, 0) == (1.0, (1.0, 1.0))
 
 
 def test_interval_agrees_with_scipy():
     better, worse = drawn(0.8, 80, 1), drawn(0.7, 80, 2)
 
     def difference(at):
-        a, b = (100 * samples.mean_iou(t[at].sum(axis=0)) for t in (better, worse))
+        a, b = (100 * per_image.mean_iou(t[at].sum(axis=0)) for t in (better, worse))
         return a - b
 
     theirs = stats.bootstrap(
@@ -78,15 +81,15 @@ def test_interval_agrees_with_scipy():
         method="percentile",
         rng=np.random.default_rng(3),
     ).confidence_interval
-    effect = claims.minus(claims.iou("tally/a"), claims.iou("tally/b"))
-    found, ci = claims.bootstrap(effect, [{"tally/a": better, "tally/b": worse}], 80, 6000, 4)
+    effect = bootstrap.minus(bootstrap.iou("tally/a"), bootstrap.iou("tally/b"))
+    found, ci = bootstrap.bootstrap(effect, [{"tally/a": better, "tally/b": worse}], 80, 6000, 4)
     assert found == pytest.approx(difference(np.arange(80)))
     width = theirs.high - theirs.low
     assert ci == pytest.approx((theirs.low, theirs.high), abs=0.05 * width)
 
 
 def test_resamples_draw_as_many_images_as_there_are():
-    weights = claims.resample(7, 5000, np.random.default_rng(0))
+    weights = bootstrap.resample(7, 5000, np.random.default_rng(0))
     assert weights.shape == (5000, 7)
     assert (weights.sum(axis=1) == 7).all()
     assert weights.mean(axis=0) == pytest.approx(np.ones(7), abs=0.05)
@@ -97,7 +100,7 @@ def test_resamples_draw_as_many_images_as_there_are():
 )
 def test_verdict_of_three_drawn_cases(first, second, verdict):
     run = {"tally/a": drawn(first, 60, 1), "tally/b": drawn(second, 60, 2)}
-    row = judge(claims.minus(claims.iou("tally/a"), claims.iou("tally/b")), [run])
+    row = judge(bootstrap.minus(bootstrap.iou("tally/a"), bootstrap.iou("tally/b")), [run])
     assert row["verdict"] == verdict
     assert row["ci"][0] <= row["effect"] <= row["ci"][1]
     assert row["seeds"] == 1
@@ -112,14 +115,14 @@ def test_verdict_is_by_the_interval_alone():
 def test_a_comparison_is_paired():
     """A method against itself: whatever is drawn, the difference is nothing."""
     run = {"tally/a": drawn(0.7, 60, 1)}
-    row = judge(claims.minus(claims.iou("tally/a"), claims.iou("tally/a")), [run])
+    row = judge(bootstrap.minus(bootstrap.iou("tally/a"), bootstrap.iou("tally/a")), [run])
     assert (row["effect"], row["ci"]) == (0, [0, 0])
 
 
 def test_the_ensemble_must_beat_the_better_member():
     run = {"tally/a": drawn(0.7, 60, 1), "tally/b": drawn(0.6, 60, 2), "tally/c": drawn(0.8, 60, 3)}
-    row = judge(claims.minus(*(claims.iou(f"tally/{name}") for name in "abc")), [run])
-    assert row["effect"] == judge(claims.minus(claims.iou("tally/a"), claims.iou("tally/c")), [run])["effect"]
+    row = judge(bootstrap.minus(*(bootstrap.iou(f"tally/{name}") for name in "abc")), [run])
+    assert row["effect"] == judge(bootstrap.minus(bootstrap.iou("tally/a"), bootstrap.iou("tally/c")), [run])["effect"]
     assert row["verdict"] == "not replicated"
 
 
@@ -127,7 +130,7 @@ def test_slope_is_points_for_each_doubling():
     right, wrong = ({0: 1}, {0: 1}, {0: 1}), ({}, {0: 1}, {0: 0})
     # of 8 images 1, 2, 4 and 8 are right: IoU of the one class 12.5, 25, 50, 100 %
     run = {f"w/{n}": tally(*([right] * n + [wrong] * (8 - n))) for n in (1, 2, 4, 8)}
-    found = claims.slope("w/")(run, np.ones((1, 8), int))
+    found = bootstrap.slope("w/")(run, np.ones((1, 8), int))
     assert found == pytest.approx(np.polyfit([0, 1, 2, 3], [12.5, 25, 50, 100], 1)[:1])
 
 
@@ -137,22 +140,22 @@ def test_objects_count_as_often_as_their_image_is_drawn():
         "objects/image": np.array([0, 0, 1, 1]),
         "objects/recall/m": np.array([1.0, 0.5, 0.0, 0.9]),
     }
-    measure = claims.of_sizes("recall", "m", 0, 0.25)
+    measure = bootstrap.object_measure("recall", "m", 0, 0.25)
     assert measure(run, np.array([[1, 1], [2, 0], [0, 2]])).tolist() == pytest.approx([50, 75, 0])
-    assert np.isnan(claims.of_sizes("recall", "m", 0.25, 0.4)(run, np.ones((1, 2), int))).all()
+    assert np.isnan(bootstrap.object_measure("recall", "m", 0.25, 0.4)(run, np.ones((1, 2), int))).all()
 
 
 def test_a_val_without_truth_is_not_run():
     nothing = {"tally/a": np.zeros((60, 3, CLASSES), np.uint32)}
-    assert judge(claims.iou("tally/a"), [nothing])["verdict"] == "not run"
+    assert judge(bootstrap.iou("tally/a"), [nothing])["verdict"] == "not run"
 
 
 def test_results_of_another_experiment_are_not_taken(tmp_path):
-    samples.write(tmp_path / "seeds.npz", {"1/tally/a": drawn(0.8, 3, 1)})
+    per_image.save(tmp_path / "seeds.npz", {"1/tally/a": drawn(0.8, 3, 1)})
     (tmp_path / "seeds.json").write_text('{"experiment": "0123abcd"}')
-    assert list(claims.belonging(tmp_path / "seeds", "0123abcd")) == ["1/tally/a"]
-    assert claims.belonging(tmp_path / "seeds", "ffffffff") == {}
-    assert claims.belonging(tmp_path / "missing", "0123abcd") == {}
+    assert list(claims.load_same_experiment(tmp_path / "seeds", "0123abcd")) == ["1/tally/a"]
+    assert claims.load_same_experiment(tmp_path / "seeds", "ffffffff") == {}
+    assert claims.load_same_experiment(tmp_path / "missing", "0123abcd") == {}
 
 
 def test_an_experiment_is_its_settings_without_seeds():
@@ -163,7 +166,7 @@ def test_an_experiment_is_its_settings_without_seeds():
         return provenance.experiment_id(params.validate(settings, "test"))
 
     assert experiment(default) == experiment(other)
-    for section, key, value in (("stage1", "updates", 3), ("icons", "seed", 99), ("crf", "steps", 3)):
+    for section, key, value in (("stage1", "iterations", 3), ("icons", "seed", 99), ("crf", "steps", 3)):
         changed = params.compose("icons")
         changed[section][key] = value
         assert experiment(changed) != experiment(default), section
@@ -179,12 +182,12 @@ def test_other_data_are_another_experiment(tmp_path):
         return provenance.experiment_id(settings, tmp_path)
 
     assert experiment("a.dir") == experiment("a.dir", objects="2")
-    samples.write(tmp_path / "seeds.npz", {"1/tally/a": drawn(0.8, 3, 1)})
+    per_image.save(tmp_path / "seeds.npz", {"1/tally/a": drawn(0.8, 3, 1)})
     (tmp_path / "seeds.json").write_text(json.dumps({"experiment": experiment("a.dir")}))
-    assert claims.belonging(tmp_path / "seeds", experiment("a.dir")) != {}
-    assert claims.belonging(tmp_path / "seeds", experiment("b.dir")) == {}
+    assert claims.load_same_experiment(tmp_path / "seeds", experiment("a.dir")) != {}
+    assert claims.load_same_experiment(tmp_path / "seeds", experiment("b.dir")) == {}
     (tmp_path / "dvc.lock").unlink()
-    assert claims.belonging(tmp_path / "seeds", provenance.experiment_id(settings, tmp_path)) == {}
+    assert claims.load_same_experiment(tmp_path / "seeds", provenance.experiment_id(settings, tmp_path)) == {}
 
 
 def test_effects_are_drawn_with_the_verdict_s_mark():
@@ -223,7 +226,7 @@ def test_the_committed_ledger_is_whole(committed):
 
 def test_the_committed_long_runs_are_of_the_committed_experiment():
     experiment = provenance.experiment_id(params.load())
-    records = [json.loads((REPORTS / f"{name}.json").read_text()) for name in provenance.EXTRA]
+    records = [json.loads((REPORTS / f"{name}.json").read_text()) for name in provenance.LONG_RUNS]
     assert {record["experiment"] for record in [*records, *records[0]["variants"].values()]} == {experiment}
 
 

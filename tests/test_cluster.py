@@ -13,9 +13,12 @@ import pytest
 import torch
 from conftest import PROGRAMS, call
 
-from deconvnet import backbone, icons, parallel, params, voc
-from deconvnet.errors import UserError
-from deconvnet.paths import ROOT
+from deconvnet.config import params
+from deconvnet.config.errors import UserError
+from deconvnet.config.paths import ROOT
+from deconvnet.data import icon_scenes, voc
+from deconvnet.networks import build, weights
+from deconvnet.utils import parallel
 
 SCRIPT = Path(__file__).with_name("on_cluster.py")
 IMAGES = 12
@@ -28,15 +31,15 @@ def project(tmp_path_factory) -> Path:
     (folder / "src" / "deconvnet").mkdir(parents=True)
     (folder / "dvc.yaml").touch()
     (folder / "params.yaml").write_text(params.dump(params.compose("smoke")))
-    icons.generate(folder / "data" / "voc", train=0, dev=0, val=IMAGES)
+    icon_scenes.generate(folder / "data" / "voc", train=0, dev=0, val=IMAGES)
     names = voc.read_list(folder / "data" / "voc", "val")
     voc.objects(folder / "data" / "voc", names).to_csv(folder / "data" / "objects.csv", index=False)
     torch.manual_seed(0)
-    net = backbone.make_deconvnet(params.validate(params.compose("smoke"), "smoke"))
+    net = build.make_deconvnet(params.validate(params.compose("smoke"), "smoke"))
     for parameter in net.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
-    backbone.save(net, "deconvnet", folder / "models")
+    weights.save(net, "deconvnet", folder / "models")
     return folder
 
 
@@ -96,7 +99,7 @@ def test_nothing_is_lost_or_doubled(told):
 def refused(monkeypatch, address: str) -> str:
     monkeypatch.setenv("DECONVNET_CLUSTER", address)
     with pytest.raises(UserError) as error:
-        list(parallel.over(abs, [1, -2], "refused"))
+        list(parallel.process_map(abs, [1, -2], "refused"))
     return str(error.value)
 
 
@@ -104,13 +107,13 @@ def test_a_cluster_that_works_elsewhere_is_refused(project, cluster, monkeypatch
     assert f"A worker of the cluster runs in {project}, this stage in {ROOT}." in refused(monkeypatch, cluster)
     monkeypatch.setattr(parallel, "ROOT", project)
     monkeypatch.setenv("DECONVNET_CLUSTER", cluster)
-    assert list(parallel.over(abs, [1, -2], "accepted")) == [1, 2]
-    monkeypatch.setattr(parallel, "CODE", "of yesterday")
+    assert list(parallel.process_map(abs, [1, -2], "accepted")) == [1, 2]
+    monkeypatch.setattr(parallel, "CODE_FINGERPRINT", "of yesterday")
     assert "other code" in refused(monkeypatch, cluster)
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr(parallel, "WAIT", 0.5)
+    monkeypatch.setattr(parallel, "CLUSTER_TIMEOUT_S", 0.5)
     assert "no scheduler of dask answers at tcp://127.0.0.1:1 (" in refused(monkeypatch, "tcp://127.0.0.1:1")
     assert "no scheduler of dask answers at cluster (" in refused(monkeypatch, "cluster")
     monkeypatch.setitem(sys.modules, "distributed", None)
@@ -119,9 +122,9 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch):
 
 def test_few_items_stay_in_this_process(monkeypatch):
     monkeypatch.setenv("DECONVNET_CLUSTER", "tcp://127.0.0.1:1")  # nobody is asked
-    here = list(parallel.over(lambda item: os.getpid(), range(5), "few", least=3))
+    here = list(parallel.process_map(lambda item: os.getpid(), range(5), "few", least=3))
     assert here == [os.getpid()] * 5
-    assert list(parallel.over(abs, [], "none")) == []
+    assert list(parallel.process_map(abs, [], "none")) == []
 
 
 @pytest.fixture
@@ -136,15 +139,15 @@ def four_threads(monkeypatch):
 
 def test_lanes_share_the_threads_of_arithmetic_and_keep_the_order(four_threads):
     """Each waits for the other here, so they run at once; the first item ends last, and comes first all the same."""
-    both = threading.Barrier(parallel.LANES, timeout=30)
+    both = threading.Barrier(parallel.IMAGES_AT_ONCE, timeout=30)
 
     def task(item: int) -> tuple[int, int]:
         both.wait()
         time.sleep(0.1 * (item == 0))
         return item, torch.get_num_threads()
 
-    found = list(parallel.in_lanes(task, range(4), "lanes"))
-    assert found == [(item, 4 // parallel.LANES) for item in range(4)]
+    found = list(parallel.thread_map(task, range(4), "lanes"))
+    assert found == [(item, 4 // parallel.IMAGES_AT_ONCE) for item in range(4)]
     assert torch.get_num_threads() == 4
 
 
@@ -157,6 +160,6 @@ def test_what_fails_in_a_lane_ends_them(four_threads):
         raise ValueError(f"item {item}")
 
     with pytest.raises(ValueError, match="item 0"):
-        list(parallel.in_lanes(task, range(100), "lanes"))
+        list(parallel.thread_map(task, range(100), "lanes"))
     assert len(begun) < 50
     assert torch.get_num_threads() == 4

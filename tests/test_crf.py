@@ -5,14 +5,18 @@ import pytest
 from PIL import Image
 from scipy.special import softmax
 
-from deconvnet import crf, ensemble, maps, metrics, params, voc
+from deconvnet.config import schema
+from deconvnet.data import voc
+from deconvnet.evaluation import metrics
+from deconvnet.images import store
+from deconvnet.inference import crf, ensemble
 
 RELEASE = {"gaussian_weight": 3, "gaussian_xy": 3, "bilateral_weight": 5, "bilateral_xy": 20, "bilateral_rgb": 3}
 FLAT = np.full((12, 16, 3), 120, np.uint8)
 
 
 def kernel(**departures):
-    return params.Kernel(**(RELEASE | departures))
+    return schema.Kernel(**(RELEASE | departures))
 
 
 def confident(labels, sure=0.8, classes=3):
@@ -106,28 +110,28 @@ def test_a_lattice_serves_one_method_after_the_other():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)
     several = [softmax(rng.normal(0, 2, (21, 9, 14)), axis=0) for _ in range(3)]
-    field = crf.lattice(image, 21, kernel(), False)
+    field = crf.build_crf(image, 21, kernel(), False)
     for probabilities in several:
         alone = crf.refine(image, probabilities, kernel(), 5, False)
         np.testing.assert_array_equal(crf.mean_field(field, probabilities, 5), alone)
 
 
 def test_a_lattice_is_made_once_for_each_image_and_kernel(tmp_path, monkeypatch):
-    for module, name in ((maps, "SCORES"), (maps, "PREDICTIONS"), (crf, "PREDICTIONS"), (crf, "VOC")):
+    for module, name in ((store, "SCORES"), (store, "PREDICTIONS"), (crf, "PREDICTIONS"), (crf, "VOC")):
         monkeypatch.setattr(module, name, tmp_path / name.lower())
     monkeypatch.setenv("DECONVNET_CORES", "1")  # in this process, where it can be counted
     rng, names, rounds = np.random.default_rng(0), ["a", "b"], []
     for name in names:
         for model in ("deconvnet", "fcn8s"):
-            maps.save_scores(model, name, rng.normal(0, 3, (21, 9, 14)))
+            store.save_scores(model, name, rng.normal(0, 3, (21, 9, 14)))
         (tmp_path / "voc" / voc.IMAGES).mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)).save(voc.image_path(tmp_path / "voc", name))
         voc.save_mask(voc.labels_path(tmp_path / "voc", name), rng.integers(0, 21, (9, 14)))
-    settings = params.Crf(candidates=[kernel(), kernel(bilateral_xy=7)], steps=2, normalise=False)
-    plain = crf.lattice
-    monkeypatch.setattr(crf, "lattice", lambda *arguments: rounds.append(1) or plain(*arguments))
+    settings = schema.Crf(candidates=[kernel(), kernel(bilateral_xy=7)], steps=2, normalise=False)
+    plain = crf.build_crf
+    monkeypatch.setattr(crf, "build_crf", lambda *arguments: rounds.append(1) or plain(*arguments))
     methods = ["deconvnet", "edeconvnet"]
-    found = crf.compare(methods, names, settings, "mean")
+    found = crf.compare_kernels(methods, names, settings, "mean")
     assert len(rounds) == 2 * 2  # not times the methods
     crf.predict_all(dict.fromkeys(methods, settings.candidates[1]), names, settings, "mean")
     assert len(rounds) == 2 * 2 + 2
@@ -135,9 +139,12 @@ def test_a_lattice_is_made_once_for_each_image_and_kernel(tmp_path, monkeypatch)
     for method, candidate, means in zip(methods, settings.candidates, found.values(), strict=True):
         total = 0
         for name in names:
-            image, probabilities = voc.read_image(tmp_path / "voc", name), ensemble.of_method(method, name, "mean")
+            image, probabilities = (
+                voc.read_image(tmp_path / "voc", name),
+                ensemble.method_probabilities(method, name, "mean"),
+            )
             labels = crf.refine(image, probabilities, candidate, 2, False).argmax(axis=0)
-            assert (maps.read_prediction(f"{method}_crf", name) == labels).all()
+            assert (store.read_prediction(f"{method}_crf", name) == labels).all()
             total += metrics.confusion(voc.read_labels(tmp_path / "voc", name), labels)
         assert means[settings.candidates.index(candidate)] == metrics.mean_iou(total)
 
@@ -181,14 +188,14 @@ def test_an_unknown_rule_is_refused():
 
 
 def test_methods_read_the_scores_they_are_made_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(maps, "SCORES", tmp_path / "scores")
-    monkeypatch.setattr(maps, "PREDICTIONS", tmp_path / "predictions")
+    monkeypatch.setattr(store, "SCORES", tmp_path / "scores")
+    monkeypatch.setattr(store, "PREDICTIONS", tmp_path / "predictions")
     first, second = pixel(2, 0, 1), pixel(0, 3, 1)
-    maps.save_scores("deconvnet", "a", first)
-    maps.save_scores("fcn8s", "a", second)
-    np.testing.assert_allclose(ensemble.of_method("fcn8s", "a", "mean"), softmax(second, axis=0), rtol=1e-5)
+    store.save_scores("deconvnet", "a", first)
+    store.save_scores("fcn8s", "a", second)
+    np.testing.assert_allclose(ensemble.method_probabilities("fcn8s", "a", "mean"), softmax(second, axis=0), rtol=1e-5)
     for rule, label in (("mean", 1), ("product", 2)):  # products 0, 0, 1
         expected = ensemble.combine(first, second, rule)
-        np.testing.assert_allclose(ensemble.of_method("edeconvnet", "a", rule), expected, rtol=1e-5)
+        np.testing.assert_allclose(ensemble.method_probabilities("edeconvnet", "a", rule), expected, rtol=1e-5)
         ensemble.predict_all("both", ["a"], rule)
-        assert maps.read_prediction("both", "a").tolist() == [[label]]
+        assert store.read_prediction("both", "a").tolist() == [[label]]

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deconvnet import DeconvNet, architecture, curves, provenance, report, tables
-from deconvnet.paths import ROOT, TABLES
+from deconvnet import DeconvNet
+from deconvnet.config.paths import ROOT, TABLES
+from deconvnet.evaluation import curves
+from deconvnet.report import architecture, site, tables
+from deconvnet.utils import files
 
 
 def tally(*shares: float, background: float = 0) -> np.ndarray:
@@ -38,7 +41,7 @@ def values(points: dict) -> list[float]:
 
 
 def test_windows_are_those_that_were_counted():
-    best, largest = curves.windows(MEASURED, [1, 2, 4]).values()
+    best, largest = curves.mean_iou_by_count(MEASURED, [1, 2, 4]).values()
     assert (list(best), values(best)) == (["1", "2", "4"], [10, 20, 40])
     assert (list(largest), values(largest)) == (["1", "2"], [5, 10])
     assert best["2"][1] == pytest.approx((20, 20))  # both images are alike: whatever is drawn, it is the same
@@ -66,7 +69,7 @@ def test_energy_layer_by_layer():
 @pytest.fixture
 def page(tmp_path):
     titled = {
-        "C4: mean IoU in %": ("windows", curves.windows(MEASURED, [1, 2, 4])),
+        "C4: mean IoU in %": ("windows", curves.mean_iou_by_count(MEASURED, [1, 2, 4])),
         "C5: recall in %": ("side", curves.objects_by_size(MEASURED, [0.2], "recall")),
         "C8: energy in %": ("layer", curves.energy_by_layer(MEASURED, BILINEAR)),
     }
@@ -76,7 +79,7 @@ def page(tmp_path):
 
 
 def test_the_page_has_every_point_with_its_interval(page):
-    (c4, best), (_, sizes), (_, layers) = report.markdown_tables(page)
+    (c4, best), (_, sizes), (_, layers) = site.markdown_tables(page)
     assert c4 == "C4: mean IoU in %, with 95 % intervals."
     assert best.loc["2"].tolist() == ["20.0 [20.0, 20.0]", "10.0 [10.0, 10.0]"]
     assert best.loc["4"].tolist() == ["40.0 [40.0, 40.0]", "–"]  # not counted in that order
@@ -85,8 +88,8 @@ def test_the_page_has_every_point_with_its_interval(page):
 
 
 def test_the_data_are_the_page_s(tmp_path):
-    found = curves.records({"windows": curves.windows(MEASURED, [1, 2, 4])})
-    provenance.write_json(tmp_path / "curves.json", found)
+    found = curves.records({"windows": curves.mean_iou_by_count(MEASURED, [1, 2, 4])})
+    files.write_json(tmp_path / "curves.json", found)
     (first, *_, last) = json.loads((tmp_path / "curves.json").read_text())["windows"]
     assert first == {"line": "best first (objectness)", "x": "1", "value": 10, "ci": [10, 10]}
     assert (last["line"], last["x"], last["value"]) == ("largest first (figure 6)", "2", 10)
@@ -121,7 +124,7 @@ def test_why_the_mean_collapses_is_said_by_the_numbers():
 def test_the_page_of_what_is_left_open(tmp_path):
     path = tmp_path / "beyond.md"
     path.write_text(tables.beyond_page(curves.beyond(MEASURED, BILINEAR, "mean"), {"FCN-8s": 0.051}, "a caption"))
-    (text, rules), (_, calibrated) = report.markdown_tables(path)
+    (text, rules), (_, calibrated) = site.markdown_tables(path)
     assert "With the mean 69.2 % of the pixels become background, with the maximum 50.0 %; 0.0 % are." in text
     assert rules.loc["DeconvNet, mean of the windows' scores"].tolist()[1:] == ["69.2", "1"]
     assert rules.loc["truth"].tolist() == ["–", "0.0", "–"]
@@ -144,12 +147,12 @@ def test_every_page_says_which_notebook_made_it(page, tmp_path):
         "table1": (tmp_path / "table1.md").read_text(),
         "table2": tables.table2_page(layers),
     }
-    for name, notebook in (report.MORE | {"claims": "claims", "table1": "evaluate"}).items():
+    for name, notebook in (site.MORE | {"claims": "claims", "table1": "evaluate"}).items():
         link = f"../../notebooks/{notebook}.ipynb"
         assert pages[name].count(f"Made by [notebooks/{notebook}.ipynb]({link}).") == 1, name
         assert (TABLES / link).resolve() == ROOT / "notebooks" / f"{notebook}.ipynb"
         (tmp_path / f"{name}.md").write_text(pages[name])
-        assert all("Made by" not in text for text, _ in report.markdown_tables(tmp_path / f"{name}.md")[:1]), name
+        assert all("Made by" not in text for text, _ in site.markdown_tables(tmp_path / f"{name}.md")[:1]), name
     assert "4 against 1" in pages["claims"]
     readme = tables.for_readme(tmp_path, (ROOT / "README.md").read_text())
     assert "| C1 " in readme

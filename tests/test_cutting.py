@@ -8,9 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from deconvnet import boxes, cutting, examples, params, pixels, voc
-from deconvnet.cutting import Cuts
-from deconvnet.voc import VOID
+from deconvnet.config import params
+from deconvnet.data import voc
+from deconvnet.data.voc import VOID
+from deconvnet.images import boxes, crops, image_cache
+from deconvnet.images.crops import CropBatch
+from deconvnet.training import examples
 
 
 def test_random_boxes_anywhere_agree_with_opencv():
@@ -31,9 +34,9 @@ def test_random_boxes_anywhere_agree_with_opencv():
             expected, named = expected[:, ::-1], named[:, ::-1]
         flat = torch.from_numpy(np.concatenate([np.zeros(7, np.uint8), image.ravel(), labels.ravel()]))
         one = [torch.tensor([part]) for part in ([height, width], box.tolist(), [y, x], flip)]
-        found = Cuts(torch.tensor([7]), *one, wide, size).pictures(flat)[0].permute(1, 2, 0).numpy()
+        found = CropBatch(torch.tensor([7]), *one, wide, size).pictures(flat)[0].permute(1, 2, 0).numpy()
         furthest = max(furthest, np.abs(found - expected).max())
-        found = Cuts(torch.tensor([7 + image.size]), *one, wide, size).labels(flat, VOID)[0].numpy()
+        found = CropBatch(torch.tensor([7 + image.size]), *one, wide, size).labels(flat, VOID)[0].numpy()
         assert (found == named).all()
     assert furthest <= 1  # grey level
 
@@ -41,8 +44,8 @@ def test_random_boxes_anywhere_agree_with_opencv():
 def test_windows_of_an_image_cut_at_once():
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     windows = np.array([[0, 0, 80, 60], [-20, -30, 50, 40], [70, 50, 120, 100], [200, 200, 240, 240]])
-    found = cutting.cut_at_once(image, windows, 32, "cpu")
-    assert (found - cutting.cut_windows(image, windows, 32)).abs().max() <= 1
+    found = crops.crop_boxes_on_device(image, windows, 32, "cpu")
+    assert (found - crops.crop_boxes(image, windows, 32)).abs().max() <= 1
     assert (found[3] == 0).all()
 
 
@@ -50,7 +53,7 @@ def test_windows_of_a_huge_picture_are_cut_one_by_one():
     """Each leaves the picture, and so is a copy of 1.2 MB: memory holds two of the twenty at most."""
     image, windows = np.zeros((600, 600, 3), np.uint8), np.tile([-20, -20, 620, 620], (20, 1))
     tracemalloc.start()
-    cutting.cut_windows(image, windows, 8)
+    crops.crop_boxes(image, windows, 8)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 640 * 640 * 3 < most < 3 * 640 * 640 * 3
@@ -73,15 +76,15 @@ def scenes(tmp_path):
         )
         for instance, label in ((1, 15), (2, 3), (0, 15)):
             rows.append((name, instance, label, 8 + instance, 5, 40, 33))
-    table = pd.DataFrame(rows, columns=["image", "instance", "label", *examples.BOX])
-    return pixels.Images(folder, ["a", "b", "c"]), table
+    table = pd.DataFrame(rows, columns=["image", "instance", "label", *boxes.BOX])
+    return image_cache.Images(folder, ["a", "b", "c"]), table
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "backbone"])
 def test_a_batch_cut_on_the_device_is_the_plain_batch(scenes, stage):
     images, table = scenes
     settings = getattr(params.validate(params.compose("icons"), "icons"), stage)
-    batches = examples.crop_batches(images, table, settings.model_copy(update={"updates": 6, "batch": 16}), 64)
+    batches = examples.crop_batches(images, table, settings.model_copy(update={"iterations": 6, "batch": 16}), 64)
     for plain, cut in zip(batches, batches.on(torch.device("cpu")), strict=True):
         assert (plain[0] - cut[0]).abs().max() <= 1
         assert plain[0].dtype == cut[0].dtype
@@ -91,7 +94,7 @@ def test_a_batch_cut_on_the_device_is_the_plain_batch(scenes, stage):
 
 def test_batches_on_the_device_start_anywhere(scenes):
     images, table = scenes
-    settings = params.validate(params.compose("icons"), "icons").stage2.model_copy(update={"updates": 4, "batch": 3})
+    settings = params.validate(params.compose("icons"), "icons").stage2.model_copy(update={"iterations": 4, "batch": 3})
     batches = examples.crop_batches(images, table, settings, 64)
     (*_, last), (only,) = batches.on(torch.device("cpu")), batches.on(torch.device("cpu"), start=3)
     assert torch.equal(last[0], only[0])

@@ -2,8 +2,9 @@
 
 from functools import reduce
 
-from deconvnet import differences, params
-from deconvnet.paths import ROOT
+from deconvnet.config import params
+from deconvnet.config.paths import ROOT
+from deconvnet.report import differences
 
 ELSEWHERE = {
     "icons",
@@ -49,8 +50,8 @@ def test_rows_point_to_notebooks_and_keep_the_table_whole():
 
 
 def test_equal_values_of_one_setting_are_said_once():
-    row = differences.Row("x", "", "", ("stage1.lr", "stage2.lr", "stage2.iou"), "", "train")
+    row = differences.Row("x", "", "", ("stage1.lr", "stage2.lr", "stage2.min_iou"), "", "train")
     settings = {"stage1": {"lr": 0.1}, "stage2": {"lr": 0.1, "iou": 0.5}}
-    assert differences.cell(row, settings) == "stage1/stage2.lr 0.1<br>stage2.iou 0.5"
+    assert differences.cell(row, settings) == "stage1/stage2.lr 0.1<br>stage2.min_iou 0.5"
     settings["stage1"]["lr"] = 0.2
-    assert differences.cell(row, settings) == "stage1.lr 0.2<br>stage2.lr 0.1<br>stage2.iou 0.5"
+    assert differences.cell(row, settings) == "stage1.lr 0.2<br>stage2.lr 0.1<br>stage2.min_iou 0.5"

@@ -16,13 +16,15 @@ from nbformat.v4 import new_code_cell, new_notebook
 from safetensors.torch import load_file
 from shared_training import POINTS, SOLVER, Noted, batches, network
 
-from deconvnet import checkpoints, machine, params, ranks, training
-from deconvnet.errors import UserError
-from deconvnet.examples import Batches
-from deconvnet.paths import ROOT
-from deconvnet.run import up_to_the_training
+from deconvnet.config import machine, params
+from deconvnet.config.errors import UserError
+from deconvnet.config.paths import ROOT
+from deconvnet.images.batches import Batches
+from deconvnet.pipeline.run_notebook import up_to_the_training
+from deconvnet.training import batch_norm, curve, loop, shared
+from deconvnet.utils import resume
 
-# Sums of float32 in another order: how far losses and weights may be apart after 30 updates, relative and absolute.
+# Sums of float32 in another order: how far losses and weights may be apart after 30 iterations, relative and absolute.
 NEAR = {"rtol": 1e-5, "atol": 1e-6}
 MACHINE = {
     "DECONVNET_DEVICE": "cpu",
@@ -42,7 +44,7 @@ CELLS = [
     'with training.live_curve("tiny") as log:\n'
     "    both = lambda step, row: (log(step, row), kill(step, row))\n"
     "    curve = training.train(net, batches(Noted), SOLVER, watch=watch, log=both, points=POINTS)",
-    "training.fix_batch_norm(net, batches().like(SOLVER.bn_batches, SOLVER.bn_batch))\n"
+    "training.fix_batch_norm(net, batches().like(SOLVER.bn_batches, SOLVER.bn_batch_size))\n"
     'save_file({k: v.contiguous() for k, v in net.state_dict().items()}, "tiny.safetensors")\n'
     'curve.to_csv("curve.csv", index=False)\n'
     'print("rank", machine.rank(), file=Path("written").open("a"))\n'
@@ -73,7 +75,7 @@ def run(folder: Path, **variables: str) -> subprocess.CompletedProcess:
     """The notebook as a stage of DVC, in two processes."""
     path = f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"
     return subprocess.run(
-        [sys.executable, "-m", "deconvnet.run", "train", "train.ipynb", "-p", "stage", "1"],
+        [sys.executable, "-m", "deconvnet.pipeline.run_notebook", "train", "train.ipynb", "-p", "stage", "1"],
         cwd=folder,
         env=os.environ | MACHINE | {"PYTHONPATH": path, "DVC_STAGE": "tiny", "DECONVNET_PROCESSES": "2"} | variables,
         capture_output=True,
@@ -103,8 +105,8 @@ def result(folder: Path) -> tuple[pd.DataFrame, dict[str, torch.Tensor]]:
 def alone(kind: type[Batches] = Batches) -> tuple[pd.DataFrame, dict[str, torch.Tensor]]:
     """What the notebook does, in this process."""
     net = network()
-    curve = training.train(net, batches(kind), SOLVER, watch=batches(steps=2), points=POINTS)
-    training.fix_batch_norm(net, batches().like(SOLVER.bn_batches, SOLVER.bn_batch))
+    curve = loop.train(net, batches(kind), SOLVER, watch=batches(steps=2), points=POINTS)
+    batch_norm.fix_batch_norm(net, batches().like(SOLVER.bn_batches, SOLVER.bn_batch_size))
     return curve, dict(net.state_dict())
 
 
@@ -123,15 +125,15 @@ def test_two_processes_that_take_their_parts_at_once_end_like_one(tmp_path):
 
 def test_two_processes_end_like_one(shared):
     assert_near(*result(shared), *alone(), **NEAR)
-    assert drawn(shared, 0) == drawn(shared, 1) == list(range(SOLVER.updates))
+    assert drawn(shared, 0) == drawn(shared, 1) == list(range(SOLVER.iterations))
 
 
 def test_each_process_matters(shared):
     """With only the parts that rank 0 runs, 0 and 2, the weights are others."""
-    size = SOLVER.batch // SOLVER.accumulate
+    size = SOLVER.batch_size // SOLVER.micro_batches
     half = [tuple(torch.cat([x[:size], x[2 * size : 3 * size]]) for x in batch) for batch in batches()]
     net = network()
-    training.train(net, half, SOLVER.model_copy(update={"accumulate": 2}), watch=batches(steps=2))
+    loop.train(net, half, SOLVER.model_copy(update={"micro_batches": 2}), watch=batches(steps=2))
     ours, whole = net[1].weight.detach(), result(shared)[1]["1.weight"]
     assert (ours - whole).abs().max() > 100 * NEAR["rtol"] * whole.abs().max()
 
@@ -170,10 +172,12 @@ def test_a_killed_process_ends_the_run_which_then_goes_on(shared, tmp_path, monk
     assert_near(*result(folder), *result(shared), rtol=0, atol=0)
 
     code = json.loads((left / "tiny" / "1" / "made_from.json").read_text())["code"]
-    monkeypatch.setattr(checkpoints, "code", lambda: code)  # of the notebook's process, which loads less than pytest
-    monkeypatch.setattr(checkpoints, "CHECKPOINTS", left)
-    monkeypatch.setattr(checkpoints, "_claims", iter([1]))
-    monkeypatch.setattr(checkpoints, "_locks", locks := {})
+    monkeypatch.setattr(
+        resume, "code_fingerprint", lambda: code
+    )  # of the notebook's process, which loads less than pytest
+    monkeypatch.setattr(resume, "CHECKPOINTS", left)
+    monkeypatch.setattr(resume, "_claims", iter([1]))
+    monkeypatch.setattr(resume, "_locks", locks := {})
     monkeypatch.setenv("DVC_STAGE", "tiny")
     monkeypatch.chdir(tmp_path)
     assert_near(*alone(Noted), *result(shared), **NEAR)
@@ -182,8 +186,17 @@ def test_a_killed_process_ends_the_run_which_then_goes_on(shared, tmp_path, monk
 
 
 def test_an_orphan_of_the_launcher_does_not_begin(tmp_path):
-    command = [sys.executable, "-m", "deconvnet.run", "train", str(tmp_path / "train.ipynb"), "-p", "stage", "1"]
-    variables = {"DVC_STAGE": "tiny", "RANK": "1", "WORLD_SIZE": "2", ranks.LAUNCHER: "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "deconvnet.pipeline.run_notebook",
+        "train",
+        str(tmp_path / "train.ipynb"),
+        "-p",
+        "stage",
+        "1",
+    ]
+    variables = {"DVC_STAGE": "tiny", "RANK": "1", "WORLD_SIZE": "2", shared.LAUNCHER: "1"}
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
     assert done.stderr == "DVC has ended before its stage began.\n"
 
@@ -191,29 +204,30 @@ def test_an_orphan_of_the_launcher_does_not_begin(tmp_path):
 def test_parts_that_cannot_be_shared_evenly(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(UserError, match=r"4 parts .* by 3 processes: set DECONVNET_PROCESSES to one of 1, 2, 4."):
-        training.train(network(), batches(), SOLVER, watch=batches(steps=2))
+        loop.train(network(), batches(), SOLVER, watch=batches(steps=2))
 
 
 def test_which_notebooks_are_shared(monkeypatch, tmp_path, capsys):
     settings = params.validate(params.compose("voc2012"), "voc2012")
     monkeypatch.setattr(params, "load", lambda: settings)
-    assert ranks.number_for("train", {"stage": 1}) == 1  # DECONVNET_PROCESSES is not set
+    assert shared.number_for("train", {"stage": 1}) == 1  # DECONVNET_PROCESSES is not set
     monkeypatch.setenv("DECONVNET_PROCESSES", "4")
-    assert [ranks.number_for("train", {"stage": stage}) for stage in (1, 2)] == [4, 4]
-    assert ranks.number_for("train_fcn", {}) == 4
-    assert ranks.number_for("infer", {}) == 1
-    assert ranks.number_for("backbone", {}) == 1  # its weights are a download
+    assert [shared.number_for("train", {"stage": stage}) for stage in (1, 2)] == [4, 4]
+    assert shared.number_for("train_fcn", {}) == 4
+    assert shared.number_for("infer", {}) == 1
+    assert shared.number_for("backbone", {}) == 1  # its weights are a download
     assert capsys.readouterr().err == ""
-    assert ranks.number_for("boundaries", {}) == 1
+    assert shared.number_for("boundaries", {}) == 1
     assert (
-        "boundaries: a batch that runs as one part (accumulate) is trained by one process." in capsys.readouterr().err
+        "boundaries: a batch that runs as one part (micro_batches) is trained by one process."
+        in capsys.readouterr().err
     )
     monkeypatch.setenv("DECONVNET_PROCESSES", "8")
     with pytest.raises(UserError, match="20 parts"):
-        ranks.number_for("train_fcn", {})
+        shared.number_for("train_fcn", {})
 
 
-@pytest.mark.parametrize("name", ranks.TRAININGS)
+@pytest.mark.parametrize("name", shared.TRAININGS)
 def test_every_rank_runs_a_notebook_up_to_its_training(name):
     cells = up_to_the_training(ROOT / "notebooks" / f"{name}.ipynb").cells
     assert "training.train(" in cells[-1].source
@@ -242,10 +256,10 @@ def test_the_machine_is_shared_too(monkeypatch):
 
 
 def test_the_lock_is_rank_0s(monkeypatch, tmp_path):
-    monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(resume, "CHECKPOINTS", tmp_path)
     monkeypatch.setenv("DVC_STAGE", "tiny")
     monkeypatch.setenv("RANK", "1")
-    checkpoints.hold("kernel")
-    with training.live_curve("tiny") as log:
+    resume.hold_stage("kernel")
+    with curve.live_curve("tiny") as log:
         log(1, {"loss": 0.0})
     assert list(tmp_path.iterdir()) == []

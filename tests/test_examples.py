@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from deconvnet import examples, params, training
-from deconvnet.errors import UserError
-from deconvnet.examples import BOX
-from deconvnet.voc import VOID
+from deconvnet.config import params
+from deconvnet.config.errors import UserError
+from deconvnet.data.voc import VOID
+from deconvnet.images import batches
+from deconvnet.images.boxes import BOX
+from deconvnet.training import data_loading, examples
 
 PERSON, CAR = 15, 7
 LABELS = np.zeros((40, 60), np.uint8)
@@ -27,12 +29,20 @@ OBJECTS = pd.DataFrame(
 
 def crops(**departures):
     """Settings of a stage, with small batches."""
-    small = {"batch": 6, "updates": 5, "seed": 0, "context": 1.2, "square": True, "jitter": None, "balance": True}
+    small = {
+        "batch": 6,
+        "iterations": 5,
+        "seed": 0,
+        "context": 1.2,
+        "square_boxes": True,
+        "resize_before_crop": None,
+        "class_balance": True,
+    }
     return params.validate(params.compose("icons"), "icons").stage1.model_copy(update=small | departures)
 
 
 def classifier(**departures):
-    small = {"batch": 20, "updates": 1, "seed": 0, "jitter": None, "recolour": False}
+    small = {"batch": 20, "iterations": 1, "seed": 0, "resize_before_crop": None, "colour_augmentation": False}
     return params.validate(params.compose("icons"), "icons").backbone.model_copy(update=small | departures)
 
 
@@ -99,7 +109,7 @@ def test_outside_of_the_image_is_black_and_void():
     assert ((labels == VOID).sum(dim=(1, 2)) == 20 * 20 - 15 * 15 + (LABELS[25:, 45:] == VOID).sum()).all()
 
 
-@pytest.mark.parametrize("jitter", [None, 72, 36, 251])
+@pytest.mark.parametrize("resize_before_crop", [None, 72, 36, 251])
 def test_resizing_and_jitter_invent_no_class(jitter):
     """Between void (255) and background (0) or a class, interpolation would make other classes."""
     for instance, allowed in ((1, {0, PERSON, VOID}), (0, {0, PERSON, CAR, VOID})):
@@ -129,11 +139,11 @@ def test_recoloured_crops_keep_shape_and_differences():
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(300):
-        order, negative = examples.other_colours(rng)
+        order, negative = examples.random_colours(rng)
         seen.add((255 - image[..., order] if negative else image[..., order]).tobytes())
     orders = [image[..., list(order)] for order in itertools.permutations(range(3))]
     assert seen == {picture.tobytes() for order in orders for picture in (order, 255 - order)}
-    images, labels = examples.crop_batches(SCENE, OBJECTS, classifier(recolour=True), 24)[0]
+    images, labels = examples.crop_batches(SCENE, OBJECTS, classifier(colour_augmentation=True), 24)[0]
     middle = [int(i) for i in images[:, 0, 12, 12]]
     negative = [m != label for m, label in zip(middle, labels.tolist(), strict=True)]
     assert 0 < sum(negative) < 20
@@ -148,7 +158,7 @@ def test_jitter_cuts_and_flips_image_and_labels_together():
     image = np.stack([labels] * 3, axis=2)
     rng, seen = np.random.default_rng(0), set()
     for _ in range(300):
-        cut, found = examples.jitter(image, labels, 8, 10, rng)
+        cut, found = examples.random_crop(image, labels, 8, 10, rng)
         assert (cut == found[..., None]).all()
         flipped = found[0, 0] > found[0, 1]
         upright = found[:, ::-1] if flipped else found
@@ -160,7 +170,7 @@ def test_jitter_cuts_and_flips_image_and_labels_together():
 
 def test_no_jitter_takes_the_whole_crop():
     labels = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    _, found = examples.jitter(np.stack([labels] * 3, axis=2), labels, 8, 8, np.random.default_rng(0))
+    _, found = examples.random_crop(np.stack([labels] * 3, axis=2), labels, 8, 8, np.random.default_rng(0))
     assert sorted(found.ravel().tolist()) == list(range(64))
 
 
@@ -182,7 +192,7 @@ def test_workers_do_not_change_the_batches(monkeypatch):
     runs = []
     for workers in ("0", "2"):
         monkeypatch.setenv("DECONVNET_WORKERS", workers)
-        runs.append(list(training.loader(batches)))
+        runs.append(list(data_loading.loader(batches)))
     assert len(runs[0]) == len(runs[1]) == 5
     for (image, label), (other_image, other_label) in zip(*runs, strict=True):
         assert torch.equal(image, other_image)
@@ -207,8 +217,8 @@ def test_batches_like_others_draw_anew():
 def drawn(balance):
     """How often each of three classes with 100, 10 and 1 examples is drawn in 3,000."""
     table = pd.DataFrame({"label": [1] * 100 + [2] * 10 + [3]})
-    batches = examples.Batches(
-        examples.weighted(table, balance), 3000, 1, 0, lambda row, rng: (np.zeros((1, 1, 3)), row.label)
+    batches = batches.Batches(
+        examples.balanced(table, balance), 3000, 1, 0, lambda row, rng: (np.zeros((1, 1, 3)), row.label)
     )
     return np.bincount(batches[0][1], minlength=4)[1:]
 
@@ -250,12 +260,14 @@ def test_proposals_that_overlap_enough_are_kept_with_the_best_objects_label():
             (0, 0, 10, 10),
         )
     }
-    table = examples.overlapping(found, objects, 0.5, windows=0)
+    table = examples.match_proposals(found, objects, 0.5, windows=0)
     assert table[BOX].to_numpy().tolist() == [[0, 0, 10, 5], [4, 0, 20, 10], [0, 0, 10, 10]]
     assert table["label"].tolist() == [5, 6, 5]
     assert table["image"].tolist() == ["a"] * 3
     assert (table["instance"] == 0).all()
-    table = examples.overlapping(found, objects, 0.5, windows=2)  # the best two, one of them a miss; then hits alone
+    table = examples.match_proposals(
+        found, objects, 0.5, windows=2
+    )  # the best two, one of them a miss; then hits alone
     assert table["label"].tolist() == [5, 0, 6, 5]
     assert table[BOX].to_numpy().tolist()[1] == [0, 0, 10, 4]
 
@@ -263,9 +275,9 @@ def test_proposals_that_overlap_enough_are_kept_with_the_best_objects_label():
 def test_images_without_proposals_or_without_hits_are_left_out():
     objects = pd.DataFrame([(name, 1, 5, 0, 0, 10, 10) for name in "abc"], columns=["image", "instance", "label", *BOX])
     found = {"a": proposals(), "b": proposals((50, 50, 60, 60)), "c": proposals((0, 0, 10, 10))}
-    table = examples.overlapping(found, objects, 0.5, windows=0)
+    table = examples.match_proposals(found, objects, 0.5, windows=0)
     assert table[["image", "label", "x2"]].to_numpy().tolist() == [["c", 5, 10]]
-    assert examples.overlapping({name: proposals() for name in "abc"}, objects, 0.5, windows=9).empty
+    assert examples.match_proposals({name: proposals() for name in "abc"}, objects, 0.5, windows=9).empty
 
 
 def test_a_split_without_any_hit_is_refused(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from conftest import call
 from PIL import Image
 
-from deconvnet import activations
+from deconvnet.evaluation import decoder_energy
 
 SCRIPT = """
 import sys, time
@@ -74,7 +74,7 @@ def test_without_widgets_there_is_a_line(monkeypatch, capsys):
 @pytest.mark.parametrize(("gaussian", "bilateral"), [(0, 0), (3, 5)])
 def test_a_crf_of_no_strength_is_none(gaussian, bilateral):
     from deconvnet import explore
-    from deconvnet.params import Kernel
+    from deconvnet.config.schema import Kernel
 
     base = Kernel(gaussian_weight=1, gaussian_xy=2, bilateral_weight=3, bilateral_xy=4, bilateral_rgb=5)
     kernel = explore.kernel_of(base, gaussian, bilateral)
@@ -85,7 +85,7 @@ def test_a_crf_of_no_strength_is_none(gaussian, bilateral):
 
 def test_strengths_that_are_not_given_stay():
     from deconvnet import explore
-    from deconvnet.params import Kernel
+    from deconvnet.config.schema import Kernel
 
     base = Kernel(gaussian_weight=1, gaussian_xy=2, bilateral_weight=3, bilateral_xy=4, bilateral_rgb=5)
     assert explore.kernel_of(base, None, None) == base
@@ -95,8 +95,9 @@ def test_strengths_that_are_not_given_stay():
 @pytest.fixture
 def explorer(monkeypatch):
     """One image of two halves, noisy scores of both networks, one window; nothing of a run is needed."""
-    from deconvnet import explore, params
-    from deconvnet.network import DeconvNet
+    from deconvnet import explore
+    from deconvnet.config import params
+    from deconvnet.networks.deconvnet import DeconvNet
 
     monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
     rng, made = np.random.default_rng(0), object.__new__(explore.Explorer)
@@ -107,13 +108,13 @@ def explorer(monkeypatch):
     made.whole = rng.normal(size=(21, 24, 32)).astype(np.float32)
     made.windows, made.scores = np.array([[0, 0, 32, 24]]), torch.from_numpy(rng.normal(size=(1, 21, 8, 8))).float()
     net = DeconvNet(blocks=((4, 1), (4, 1)), fc=8, size=16, std=58).eval()
-    made.predictor, made.layers = SimpleNamespace(deconvnet=net), activations.layer_names(net)
+    made.predictor, made.layers = SimpleNamespace(deconvnet=net), decoder_energy.layer_names(net)
     return made
 
 
 def test_the_crf_s_strengths_change_the_picture(explorer):
     from deconvnet import explore
-    from deconvnet.params import Kernel
+    from deconvnet.config.schema import Kernel
 
     base = Kernel(gaussian_weight=1, gaussian_xy=1, bilateral_weight=1, bilateral_xy=5, bilateral_rgb=5)
     strengths = [(1, 1), (6, 1), (1, 6)]
@@ -136,7 +137,7 @@ def test_a_layer_is_titled_by_the_window_it_shows(explorer):
 
 def executed(smoke, path, *given: str) -> list:
     """The code cells of the notebook, run with other parameters."""
-    done = call(smoke, "python", "-m", "deconvnet.run", "explore", str(path), *given)
+    done = call(smoke, "python", "-m", "deconvnet.pipeline.run_notebook", "explore", str(path), *given)
     assert done.returncode == 0, done.stderr[-2000:]
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 

@@ -15,13 +15,18 @@ import torch
 from test_network import Trap
 from test_sources import write_voc
 
-from deconvnet import checkpoints, fetch, maps, params, proposals, samples, sources, voc
-from deconvnet.errors import UserError
-from deconvnet.paths import ROOT
+from deconvnet.config import params
+from deconvnet.config.errors import UserError
+from deconvnet.config.paths import ROOT
+from deconvnet.data import download, sources, voc
+from deconvnet.evaluation import per_image
+from deconvnet.images import store
+from deconvnet.proposals import edges
+from deconvnet.utils import resume
 
 CONTENT = bytes(range(256)) * 4000
 MD5 = hashlib.md5(CONTENT).hexdigest()
-RIGHT = fetch.of_md5(MD5)
+RIGHT = download.of_md5(MD5)
 
 
 @pytest.fixture
@@ -59,10 +64,10 @@ def server(monkeypatch):
 def test_an_interrupted_download_goes_on(server, tmp_path, ranges):
     path, server.cut, server.ranges = tmp_path / "raw" / "archive.tar", 300_000, ranges
     with pytest.raises(UserError, match=r"ended before 1,024,000 bytes.*300,000 bytes are kept"):
-        fetch.download(server.url, path, RIGHT)
+        download.download(server.url, path, RIGHT)
     assert not path.exists()
     server.cut = None
-    fetch.download(server.url, path, RIGHT)
+    download.download(server.url, path, RIGHT)
     assert path.read_bytes() == CONTENT
     assert server.starts == [0, 300_000 if ranges else 0]
     assert {p.name for p in path.parent.iterdir()} == {"archive.tar", "archive.tar.sha256"}
@@ -70,13 +75,13 @@ def test_an_interrupted_download_goes_on(server, tmp_path, ranges):
 
 def test_a_whole_partial_file_is_taken(server, tmp_path):
     (tmp_path / ".archive.tar.partial").write_bytes(CONTENT)
-    fetch.download(server.url, tmp_path / "archive.tar", RIGHT)
+    download.download(server.url, tmp_path / "archive.tar", RIGHT)
     assert (tmp_path / "archive.tar").read_bytes() == CONTENT
 
 
 def test_what_is_there_is_not_fetched_again(server, tmp_path):
     (tmp_path / "archive.tar").write_bytes(CONTENT)
-    fetch.download(server.url, tmp_path / "archive.tar", RIGHT)
+    download.download(server.url, tmp_path / "archive.tar", RIGHT)
     assert server.starts == []
 
 
@@ -85,36 +90,36 @@ def test_a_wrong_file_gives_way_to_the_right_one_alone(server, tmp_path):
     path, server.cut = tmp_path / "archive.tar", 300_000
     path.write_bytes(CONTENT[:10])
     with pytest.raises(UserError, match=f"by hand; what lies there is not: it has the MD5 checksum .* have {MD5}"):
-        fetch.download(server.url, path, RIGHT)
+        download.download(server.url, path, RIGHT)
     assert path.read_bytes() == CONTENT[:10]
     server.cut = None
-    fetch.download(server.url, path, RIGHT)
+    download.download(server.url, path, RIGHT)
     assert path.read_bytes() == CONTENT
 
 
 def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
     with pytest.raises(UserError, match=f"MD5 checksum {MD5} and should have {'0' * 32}"):
-        fetch.download(server.url, tmp_path / "archive.tar", fetch.of_md5("0" * 32))
+        download.download(server.url, tmp_path / "archive.tar", download.of_md5("0" * 32))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_file_than_at_the_first_use_is_refused(server, tmp_path):
     path = tmp_path / "archive.tar"
-    fetch.download(server.url, path, RIGHT)
+    download.download(server.url, path, RIGHT)
     record = path.with_name("archive.tar.sha256")
     assert record.read_text().strip() == hashlib.sha256(CONTENT).hexdigest()
     record.write_text("0" * 64)
     with pytest.raises(UserError, match=r"another file than at its first use: .* archive\.tar\.sha256 "):
-        fetch.download(server.url, path, RIGHT)
+        download.download(server.url, path, RIGHT)
 
 
 def test_an_interrupted_forest_goes_on(server, tmp_path):
     server.content, server.cut = gzip.compress(np.random.default_rng(0).bytes(50_000), mtime=0), 20_000
     settings = params.validate(params.compose("voc2012"), "voc2012").proposals.model_copy(update={"forest": server.url})
     with pytest.raises(UserError, match=r"20,000 bytes are kept.*proposals\.edges: learned"):
-        proposals.fetch_forest(settings, tmp_path)
+        edges.fetch_forest(settings, tmp_path)
     server.cut = None
-    path = proposals.fetch_forest(settings, tmp_path)
+    path = edges.fetch_forest(settings, tmp_path)
     assert path.read_bytes() == server.content
     assert server.starts == [0, 20_000]
     assert {p.name for p in tmp_path.iterdir()} == {"archive.tar", "archive.tar.sha256"}
@@ -158,7 +163,7 @@ def test_a_member_that_leads_out_is_refused(tmp_path, monkeypatch, kind, old_pyt
     harmful = HARMFUL[kind]
     archive = tar_of(tmp_path / "a.tgz", (member("good", 4), b"good"), (harmful, b"evil"[: harmful.size]))
     with pytest.raises(UserError, match="may lead out of its folder: it is not unpacked"):
-        fetch.unpack(archive, tmp_path / "out", 100)
+        download.unpack(archive, tmp_path / "out", 100)
     assert {path.name for path in tmp_path.iterdir()} == {"a.tgz"}
 
 
@@ -167,13 +172,13 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     archive = tar_of(tmp_path / "bomb.tgz", *bombs)
     assert archive.stat().st_size < 2**16
     with pytest.raises(UserError, match="would unpack to more than 10,000,000 bytes"):
-        fetch.unpack(archive, tmp_path / "out", 10_000_000)
+        download.unpack(archive, tmp_path / "out", 10_000_000)
     assert {path.name for path in tmp_path.iterdir()} == {"bomb.tgz"}
 
 
 def test_a_sound_archive_is_unpacked_without_special_rights(tmp_path):
     archive = tar_of(tmp_path / "a.tgz", (member("sub/good", 4, mode=0o4777), b"good"))
-    fetch.unpack(archive, tmp_path / "out", 100)
+    download.unpack(archive, tmp_path / "out", 100)
     assert (tmp_path / "out" / "sub" / "good").read_bytes() == b"good"
     assert (tmp_path / "out" / "sub" / "good").stat().st_mode & 0o7111 == 0
 
@@ -182,7 +187,7 @@ def test_half_an_archive_is_said(tmp_path):
     archive = tar_of(tmp_path / "a.tgz", (member("a", 9000), np.random.default_rng(0).bytes(9000)))
     archive.write_bytes(archive.read_bytes()[:4000])
     with pytest.raises(UserError, match="could not be unpacked"):
-        fetch.unpack(archive, tmp_path / "out", 10_000)
+        download.unpack(archive, tmp_path / "out", 10_000)
     assert not (tmp_path / "out").exists()
 
 
@@ -191,17 +196,17 @@ def test_half_an_archive_is_said(tmp_path):
 
 def test_a_checkpoint_executes_nothing(tmp_path, capsys):
     torch.save({"net": Trap(tmp_path / "executed")}, tmp_path / "state.pt")
-    assert checkpoints.load(tmp_path / "state.pt", "cpu") is None
+    assert resume.load_checkpoint(tmp_path / "state.pt", "cpu") is None
     assert "cannot be read" in capsys.readouterr().err
     assert not (tmp_path / "executed").exists()
 
 
 def test_a_score_map_executes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(maps, "SCORES", tmp_path)
+    monkeypatch.setattr(store, "SCORES", tmp_path)
     (tmp_path / "net").mkdir()
     trap = np.array([Trap(tmp_path / "executed")], dtype=object)
     np.savez(tmp_path / "net" / "a.npz", steps=trap, step=trap)
-    for read in (lambda: maps.read_scores("net", "a"), lambda: samples.read(tmp_path / "net" / "a.npz")):
+    for read in (lambda: store.read_scores("net", "a"), lambda: per_image.load(tmp_path / "net" / "a.npz")):
         with pytest.raises(ValueError, match="allow_pickle=False"):
             read()
     assert not (tmp_path / "executed").exists()

@@ -9,8 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from deconvnet import DeconvNet, activations, architecture, curves, ensemble, figures, gallery, plots, selection, voc
-from deconvnet.tables import METHODS
+from deconvnet import DeconvNet
+from deconvnet.data import voc
+from deconvnet.evaluation import curves, decoder_energy
+from deconvnet.evaluation.methods import METHODS
+from deconvnet.inference import ensemble
+from deconvnet.report import architecture, figures, paper_figures, plots, selection
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -29,7 +33,7 @@ LAYERS = pd.DataFrame({"type": ["convolution", "pooling"], "side": [16, 8], "cha
 
 
 def a_grid():
-    return gallery.labelled([[IMAGE, LABELS]], ["image", "truth"], ["one"])
+    return paper_figures.labelled([[IMAGE, LABELS]], ["image", "truth"], ["one"])
 
 
 def heated():
@@ -40,7 +44,7 @@ def heated():
 
 DRAWN = {
     "effects": lambda: plots.effects(LEDGER),
-    "windows": lambda: plots.windows({"best": POINTS, "largest": POINTS}),
+    "windows": lambda: plots.mean_iou_by_count({"best": POINTS, "largest": POINTS}),
     "sizes": lambda: plots.sizes({"recall": {"FCN-8s": BINS}, "IoU": {"FCN-8s": BINS}}),
     "layers": lambda: plots.layers(ENERGY),
     "reliability": lambda: plots.reliability({"FCN-8s": RELIABILITY}, {"FCN-8s": 0.1}),
@@ -113,8 +117,8 @@ def val(monkeypatch):
     """Four images of val with everything that is read of them."""
     monkeypatch.setattr(selection.voc, "read_image", lambda root, name: IMAGE)
     monkeypatch.setattr(selection.voc, "read_labels", lambda root, name: LABELS)
-    monkeypatch.setattr(selection.maps, "read_prediction", lambda method, name: LABELS)
-    monkeypatch.setattr(ensemble, "of_method", lambda method, name, rule: np.full((21, 12, 16), 1 / 21))
+    monkeypatch.setattr(selection.store, "read_prediction", lambda method, name: LABELS)
+    monkeypatch.setattr(ensemble, "method_probabilities", lambda method, name, rule: np.full((21, 12, 16), 1 / 21))
     tallies = np.zeros((4, 3, 21), np.uint32)
     tallies[:, :, 0] = 10
     run = {f"tally/{method}": tallies.copy() for method in METHODS}
@@ -127,7 +131,7 @@ def val(monkeypatch):
 
 
 def test_figure1_has_the_paper_s_columns_and_both_kinds(val):
-    figure = gallery.figure1(val.run, val.names, 0.15, 0.4, 2)
+    figure = paper_figures.figure1(val.run, val.names, 0.15, 0.4, 2)
     assert titles(figure) == ["image", "truth", "FCN-8s", "DeconvNet"]
     assert [side.replace("\n", " ") for side in sides(figure)] == [
         "a (a) 50 % right, 40 % another", "b (a) 60 % right, 30 % another",
@@ -140,7 +144,9 @@ def test_figure4_has_the_paper_s_ten_panels():
     torch.manual_seed(0)
     net = DeconvNet(blocks=[(4, 1)] * 5, fc=8, size=224, std=58).eval()
     picture, target = np.zeros((224, 224, 3), np.uint8), np.ones((224, 224), bool)
-    shown = [a for a in figures.activations(picture, activations.figure4_panels(net, picture, target)).axes if a.images]
+    shown = [
+        a for a in figures.activations(picture, decoder_energy.figure4_panels(net, picture, target)).axes if a.images
+    ]
     sizes = ["14×14 last deconvolution"]
     sizes += [f"{n}×{n} {what}" for n in (28, 56, 112, 224) for what in ("unpooling", "last deconvolution")]
     assert [a.get_title() for a in shown] == [
@@ -151,23 +157,23 @@ def test_figure4_has_the_paper_s_ten_panels():
 
 def test_figure5_has_both_networks_and_a_colour_bar(val):
     objects = pd.DataFrame({"label": [12, 2], "pixels": [9, 9], "image": ["a", "b"]})
-    figure = gallery.figure5(objects, ["dog", "bicycle"])
+    figure = paper_figures.figure5(objects, ["dog", "bicycle"])
     assert titles(figure) == ["image", "truth", "FCN-8s", "DeconvNet"]
     assert sides(figure) == ["dog\na", "bicycle\nb", "probability of the class"]
     assert figure.axes[-1].get_ylim() == (0, 1)
-    nothing = gallery.figure5(objects.iloc[:0], ["dog"])
+    nothing = paper_figures.figure5(objects.iloc[:0], ["dog"])
     assert [text.get_text() for text in nothing.texts] == ["No image fits the rule of this figure."]
 
 
 def test_figure6_adds_windows_from_left_to_right():
-    figure = gallery.figure6([[IMAGE, LABELS, LABELS, LABELS]] * 2, [1, 50], ["a", "b"])
+    figure = paper_figures.figure6([[IMAGE, LABELS, LABELS, LABELS]] * 2, [1, 50], ["a", "b"])
     assert titles(figure) == ["image", "1 window", "50 windows", "truth"]
     assert sides(figure) == ["a", "b"]
     assert pictures(figure) == 8
 
 
 def test_figure7_has_the_paper_s_columns_and_three_groups(val):
-    figure = gallery.figure7(val.run, val.names, 1)
+    figure = paper_figures.figure7(val.run, val.names, 1)
     assert titles(figure) == ["image", "truth", "FCN-8s", "DeconvNet", "EDeconvNet", "EDeconvNet+CRF"]
     assert [side.replace("\n", " ") for side in sides(figure)] == [
         "(a) DeconvNet better a", "(b) FCN-8s better b", "(c) ensemble above both c"

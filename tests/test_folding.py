@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from deconvnet import DeconvNet, FCN8s
-from deconvnet.folding import fold
+from deconvnet.networks.fuse import fold_batch_norm
 
 NARROW = dict(blocks=((4, 1), (6, 2), (6, 1), (8, 2), (8, 1)), fc=10, bn_eps=1e-5)
 
@@ -27,7 +27,7 @@ def trained(network: nn.Module) -> nn.Module:
 def furthest(network: nn.Module, image: torch.Tensor) -> float:
     """The largest difference of folded and plain scores, relative to the largest score."""
     with torch.inference_mode():
-        plain, folded = network(image), fold(network)(image)
+        plain, folded = network(image), fold_batch_norm(network)(image)
     return float((plain - folded).abs().max() / plain.abs().max())
 
 
@@ -35,7 +35,7 @@ def furthest(network: nn.Module, image: torch.Tensor) -> float:
 def test_folding_changes_nothing_but_rounding(network):
     image = 255 * torch.rand(2, 3, network.size if hasattr(network, "size") else 50, 32, dtype=torch.float64)
     assert 0 < furthest(trained(network).double(), image) < 1e-10
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in fold(network).modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fold_batch_norm(network).modules())
     assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
@@ -44,7 +44,7 @@ def test_folding_the_paper_size_network_in_single_precision():
     a value is put back. Both halves are therefore compared behind the same switches.
     """
     network, image = trained(DeconvNet()), 255 * torch.rand(1, 3, 224, 224)
-    folded = fold(network)
+    folded = fold_batch_norm(network)
     with torch.inference_mode():
         (pools, switches), (folded_pools, _) = network.encoder(image), folded.encoder(image)
         for plain, other in zip(pools, folded_pools, strict=True):
@@ -56,4 +56,4 @@ def test_folding_the_paper_size_network_in_single_precision():
 
 def test_a_network_in_training_is_refused():
     with pytest.raises(ValueError, match=r"call eval\(\) first"):
-        fold(DeconvNet(**NARROW, size=32).train())
+        fold_batch_norm(DeconvNet(**NARROW, size=32).train())

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet import forecast, machine, params, pipeline, proposals
+from deconvnet.config import machine, params
+from deconvnet.pipeline import forecast, repro
+from deconvnet.proposals import edges
 
 PAPER = params.validate(params.compose("voc2012"), "voc2012")
 
@@ -32,7 +34,7 @@ def test_the_papers_network_and_its_sixty_thousand_updates():
 def test_memory_follows_the_parts_that_are_trained_at_once(monkeypatch):
     weights = 3 * 4 * 251_805_653 / 1e9
     activations = forecast.forecast(PAPER, 1e12)["device"] - weights
-    monkeypatch.setattr(machine, "parts", lambda of: of)
+    monkeypatch.setattr(machine, "micro_batches_at_once", lambda of: of)
     assert forecast.forecast(PAPER, 1e12)["device"] - weights == pytest.approx(8 * activations)
     monkeypatch.setenv("DECONVNET_PRECISION", "bf16-mixed")
     assert forecast.forecast(PAPER, 1e12)["device"] - weights == pytest.approx(4 * activations)
@@ -57,13 +59,13 @@ def test_what_is_fetched_is_said_with_size_and_checksum(monkeypatch):
 
 def test_it_is_said_before_voc2012_starts_and_for_no_other_profile(monkeypatch, capsys):
     monkeypatch.setattr(forecast, "text", lambda settings: f"forecast of {settings.profile}")
-    monkeypatch.setattr(proposals, "fetch_forest", lambda settings, folder: print("forest") or folder / "forest.gz")
-    monkeypatch.setattr(pipeline, "prepare_apart", lambda settings: settings["proposals"]["forest"])
-    monkeypatch.setattr(pipeline, "reproduce", lambda folder, arguments: print("DVC", folder) or 3)
+    monkeypatch.setattr(edges, "fetch_forest", lambda settings, folder: print("forest") or folder / "forest.gz")
+    monkeypatch.setattr(repro, "prepare_apart", lambda settings: settings["proposals"]["forest"])
+    monkeypatch.setattr(repro, "reproduce", lambda folder, arguments: print("DVC", folder) or 3)
     for profile in ("voc2012", "smoke"):
         monkeypatch.setattr("sys.argv", ["pipeline", "--profile", profile])
         with pytest.raises(SystemExit) as ended:
-            pipeline.main()
+            repro.main()
         assert ended.value.code == 3
-    forest = pipeline.DOWNLOADS / "forest.gz"
+    forest = repro.DOWNLOADS / "forest.gz"
     assert capsys.readouterr().out == f"forecast of voc2012\nforest\nDVC {forest}\nDVC None\n"

@@ -6,21 +6,21 @@ import pytest
 from fonticon_mdi7 import MDI7
 from PIL import Image, ImageFont
 
-from deconvnet import icons
-from deconvnet.voc import CLASSES, VOID
+from deconvnet.data import icon_scenes, icon_shapes
+from deconvnet.data.voc import CLASSES, VOID
 
 SAMPLE = 80
 
 
 @pytest.fixture(scope="module")
 def scenes():
-    return [icons.scene(np.random.default_rng([7, index]), 160, 120) for index in range(SAMPLE)]
+    return [icon_scenes.scene(np.random.default_rng([7, index]), 160, 120) for index in range(SAMPLE)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("icons")
-    icons.generate(path, train=4, dev=2, val=3, width=96, height=80)
+    icon_scenes.generate(path, train=4, dev=2, val=3, width=96, height=80)
     return path
 
 
@@ -29,18 +29,18 @@ def contents(folder):
 
 
 def test_the_same_arguments_give_the_same_bytes(folder, tmp_path):
-    icons.generate(tmp_path, train=4, dev=2, val=3, width=96, height=80)
+    icon_scenes.generate(tmp_path, train=4, dev=2, val=3, width=96, height=80)
     assert contents(tmp_path) == contents(folder)
 
 
 def test_another_seed_gives_other_scenes(folder, tmp_path):
-    icons.generate(tmp_path, train=1, dev=0, val=0, width=96, height=80, seed=1)
+    icon_scenes.generate(tmp_path, train=1, dev=0, val=0, width=96, height=80, seed=1)
     name = "JPEGImages/train_00000.jpg"
     assert (tmp_path / name).read_bytes() != (folder / name).read_bytes()
 
 
 def test_a_scene_depends_on_no_split_size(folder, tmp_path):
-    icons.generate(tmp_path, train=1, dev=5, val=1, width=96, height=80)
+    icon_scenes.generate(tmp_path, train=1, dev=5, val=1, width=96, height=80)
     few, many = contents(tmp_path), contents(folder)
     shared = [name for name in few if name in many and name.suffix != ".txt"]
     assert len(shared) == 3 * (1 + 2 + 1)
@@ -67,22 +67,22 @@ def test_files_follow_the_voc_layout(folder):
 
 
 def test_every_class_has_glyphs_in_the_font():
-    assert tuple(icons.GLYPHS) == CLASSES[1:]
+    assert tuple(icon_shapes.GLYPHS) == CLASSES[1:]
     font = ImageFont.truetype(MDI7.__font_file__, 64)
     missing = bytes(font.getmask("\U0010ffff"))
-    names = [name for glyphs in icons.GLYPHS.values() for name in glyphs]
+    names = [name for glyphs in icon_shapes.GLYPHS.values() for name in glyphs]
     assert len(set(names)) == len(names)
-    assert not set(names) & set(icons.DISTRACTORS)
-    for name in [*names, *icons.DISTRACTORS]:
+    assert not set(names) & set(icon_shapes.DISTRACTORS)
+    for name in [*names, *icon_shapes.DISTRACTORS]:
         assert bytes(font.getmask(getattr(MDI7, name).split(".")[1])) != missing, name
-        ink, filled = icons.glyph(name)
+        ink, filled = icon_shapes.glyph(name)
         assert filled.any()
         assert (filled >= ink).all(), name
 
 
 def test_silhouettes_have_no_holes():
     for name in ("bus_side", "cat", "television"):
-        ink, filled = icons.glyph(name)
+        ink, filled = icon_shapes.glyph(name)
         holes = cv2.findContours((filled > 127).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[1]
         assert (holes[0, :, 3] == -1).all(), name
         assert (filled > 127).sum() > 1.05 * (ink > 127).sum(), name

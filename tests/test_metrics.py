@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from hypothesis.strategies import sampled_from
 
-from deconvnet import maps, metrics, params, voc
-from deconvnet.errors import UserError
-from deconvnet.voc import VOID
+from deconvnet.config import schema
+from deconvnet.config.errors import UserError
+from deconvnet.data import voc
+from deconvnet.data.voc import VOID
+from deconvnet.evaluation import metrics
+from deconvnet.images import store
 
 TRUTH = np.array([[0, 0, 1, 1], [0, VOID, 1, 2], [2, 2, VOID, 2]], np.uint8)
 GUESS = np.array([[0, 1, 1, 1], [0, 1, 0, 2], [2, 0, 2, 1]], np.uint8)
@@ -159,7 +162,7 @@ def judged(tmp_path, monkeypatch):
     """Two images of 4 × 8: a, with a small object found by half, and b, with a large one that is missed."""
     root = tmp_path / "voc"
     monkeypatch.setattr(metrics, "VOC", root)
-    monkeypatch.setattr(maps, "PREDICTIONS", tmp_path / "predictions")
+    monkeypatch.setattr(store, "PREDICTIONS", tmp_path / "predictions")
     for sub in (voc.LABELS, voc.INSTANCES):
         (root / sub).mkdir(parents=True)
     (tmp_path / "predictions" / "net").mkdir(parents=True)
@@ -179,7 +182,7 @@ def judged(tmp_path, monkeypatch):
 
 
 def test_evaluation_by_hand(judged):
-    settings = params.Evaluation(small=0.4, medium=0.5, examples=1)
+    settings = schema.Evaluation(small=0.4, medium=0.5, examples=1)
     result = metrics.evaluate("net", ["a", "b"], judged, settings)
     # background: 20 + 16 of 20 + 2 + 16 + 16 pixels; bird: 2 of 4; chair: 0 of 16
     assert result.per_class["background"] == pytest.approx(36 / 54)
@@ -193,7 +196,7 @@ def test_evaluation_by_hand(judged):
 
 
 def test_the_order_of_images_does_not_matter(judged):
-    forward, backward = metrics.confusion_of("net", ["a", "b"]), metrics.confusion_of("net", ["b", "a"])
+    forward, backward = metrics.method_confusion("net", ["a", "b"]), metrics.method_confusion("net", ["b", "a"])
     assert (forward == backward).all()
     assert forward.sum() == 64 - 8
 

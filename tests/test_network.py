@@ -9,10 +9,12 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import vgg16
 
-from deconvnet import DeconvNet, FCN8s, backbone, network, params
-from deconvnet.errors import UserError
-from deconvnet.fcn import bilinear
-from deconvnet.network import Encoder
+from deconvnet import DeconvNet, FCN8s
+from deconvnet.config import schema
+from deconvnet.config.errors import UserError
+from deconvnet.networks import deconvnet, fuse, weights
+from deconvnet.networks.deconvnet import Encoder
+from deconvnet.networks.fcn import bilinear
 
 NARROW = ((1, 1),) * 5
 VOC_WIDE = ((2, 2), (2, 2), (2, 3), (2, 3), (2, 3))
@@ -168,13 +170,18 @@ def grown(function, x, *others):
 def test_unpooling_as_on_a_gpu(layout):
     x = torch.randn(2, 3, 6, 8).contiguous(memory_format=layout)
     pool, where = F.max_pool2d(x, 2, 2, return_indices=True)
-    expected = grown(lambda pool: network.unpool(pool, where), pool)
-    torch.testing.assert_close(grown(lambda pool: network.unpool_on_gpu(pool, where), pool), expected, rtol=0, atol=0)
+    expected = grown(lambda pool: deconvnet.unpool(pool, where), pool)
+    torch.testing.assert_close(
+        grown(lambda pool: fuse.unpool_channels_last(pool, where), pool), expected, rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_fc6_and_its_mirror_image_as_matrix_products(layout):
-    down, up = (kind.to(memory_format=layout) for kind in (network.ToOneCell(3, 5, 4), network.FromOneCell(5, 3, 4)))
+    down, up = (
+        kind.to(memory_format=layout)
+        for kind in (fuse.FullKernelConv2d(3, 5, 4), fuse.FullKernelConvTranspose2d(5, 3, 4))
+    )
     for layer, x in ((down, torch.randn(2, 3, 4, 4)), (up, torch.randn(2, 5, 1, 1))):
         found, expected = (grown(way, x, *layer.parameters()) for way in (layer.product, layer))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -304,7 +311,7 @@ class SmallVgg(nn.Module):
 def test_vgg16_state_computes_what_torchvisions_net_does():
     source = randomise(SmallVgg())
     encoder = Encoder(((2, 1), (3, 2)), fc=5, fc_kernel=2, bn_eps=None, std=58.0)
-    encoder.load_state_dict(backbone.vgg16_state(encoder, source), strict=True)
+    encoder.load_state_dict(weights.vgg16_state(encoder, source), strict=True)
     image = 255 * torch.rand(2, 3, 8, 8)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = source((image / 255 - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
@@ -315,7 +322,7 @@ def test_vgg16_state_computes_what_torchvisions_net_does():
 
 def test_vgg16_state_covers_all_convolutions_of_the_paper_and_no_batch_norm(paper_net):
     with torch.device("meta"):
-        state = backbone.vgg16_state(paper_net.encoder, vgg16())
+        state = weights.vgg16_state(paper_net.encoder, vgg16())
     ours = {name: tensor.shape for name, tensor in paper_net.encoder.state_dict().items()}
     assert {name: tensor.shape for name, tensor in state.items()} == {
         name: shape for name, shape in ours.items() if ".conv." in name or name == "mean"
@@ -324,7 +331,7 @@ def test_vgg16_state_covers_all_convolutions_of_the_paper_and_no_batch_norm(pape
 
 def test_other_blocks_take_no_vgg16_weights():
     with pytest.raises(UserError, match="source: train"):
-        backbone.start_from_vgg16(Encoder(NARROW, 1, 1, None, 1.0))
+        weights.start_from_vgg16(Encoder(NARROW, 1, 1, None, 1.0))
 
 
 @pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("invalid hash value")])
@@ -335,7 +342,7 @@ def test_vgg16_that_cannot_be_had_is_explained(monkeypatch, tmp_path, error):
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UserError, match=rf"https://.*{error}.*vgg16-397923af.pth exists, delete it"):
-        backbone.download_vgg16()
+        weights.download_vgg16()
 
 
 class Trap:
@@ -354,10 +361,10 @@ def test_vgg16_comes_from_its_file_and_nothing_in_it_is_executed(monkeypatch, tm
     path.parent.mkdir(parents=True)
     monkeypatch.setattr("torchvision.models.vgg16", lambda: nn.Linear(2, 1))  # 528 MB would be slow
     torch.save({"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}, path)
-    assert backbone.download_vgg16().weight.tolist() == [[1.0, 2.0]]
+    assert weights.download_vgg16().weight.tolist() == [[1.0, 2.0]]
     torch.save({"weight": Trap(tmp_path / "executed")}, path)
     with pytest.raises(UserError, match="delete it"):
-        backbone.download_vgg16()
+        weights.download_vgg16()
     assert not (tmp_path / "executed").exists()
 
 
@@ -365,12 +372,12 @@ def test_vgg16_comes_from_its_file_and_nothing_in_it_is_executed(monkeypatch, tm
 def test_training_starts_with_the_whole_net_on_the_device(tmp_path, monkeypatch, source):
     """The device is torch's meta: what is still on the CPU is seen."""
     net, path = DeconvNet(blocks=NARROW, fc=1, size=32), tmp_path / "net.caffemodel"
-    monkeypatch.setattr(backbone, "load", partial(backbone.load, folder=tmp_path))
-    monkeypatch.setattr(backbone.caffe, "load", lambda network, path: network)
-    monkeypatch.setattr(backbone.machine, "device", lambda: torch.device("meta"))
-    backbone.save(net.encoder, "backbone", tmp_path)
-    weights = params.Weights(source=source, path=str(path) if source == "caffe" else None)
-    started = backbone.start(net, weights)
+    monkeypatch.setattr(weights, "load", partial(weights.load, folder=tmp_path))
+    monkeypatch.setattr(weights.caffe, "load", lambda network, path: network)
+    monkeypatch.setattr(weights.machine, "device", lambda: torch.device("meta"))
+    weights.save(net.encoder, "backbone", tmp_path)
+    weights = schema.Weights(source=source, path=str(path) if source == "caffe" else None)
+    started = weights.initialise(net, weights)
     assert started is net
     assert {tensor.device.type for tensor in net.state_dict().values()} == {"meta"}
 
@@ -379,18 +386,18 @@ def test_weights_come_back_set_to_inference(tmp_path, monkeypatch):
     monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
     net = DeconvNet(blocks=NARROW, fc=1, size=32).train()
     nn.init.constant_(net.encoder.fc6.bn.running_mean, 7.0)
-    backbone.save(net, "net", tmp_path)
-    back = backbone.load(DeconvNet(blocks=NARROW, fc=1, size=32), "net", tmp_path)
+    weights.save(net, "net", tmp_path)
+    back = weights.load(DeconvNet(blocks=NARROW, fc=1, size=32), "net", tmp_path)
     assert not any(module.training for module in back.modules())
     assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in back.state_dict().items())
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
-    backbone.save(DeconvNet(blocks=NARROW, fc=1, size=32), "net", tmp_path)
+    weights.save(DeconvNet(blocks=NARROW, fc=1, size=32), "net", tmp_path)
     with pytest.raises(UserError, match="another network"):
-        backbone.load(DeconvNet(blocks=NARROW, fc=2, size=32), "net", tmp_path)
+        weights.load(DeconvNet(blocks=NARROW, fc=2, size=32), "net", tmp_path)
     with pytest.raises(UserError, match="does not exist"):
-        backbone.load(DeconvNet(blocks=NARROW, fc=1, size=32), "other", tmp_path)
+        weights.load(DeconvNet(blocks=NARROW, fc=1, size=32), "other", tmp_path)
     (tmp_path / "junk.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(UserError, match="not a whole safetensors file"):
-        backbone.load(DeconvNet(blocks=NARROW, fc=1, size=32), "junk", tmp_path)
+        weights.load(DeconvNet(blocks=NARROW, fc=1, size=32), "junk", tmp_path)

@@ -12,8 +12,9 @@ from conftest import call
 from PIL import Image
 from test_sources import VOC_LISTS, served, write_voc  # noqa: F401 (a fixture)
 
-from deconvnet import params, sources, voc
-from deconvnet.paths import ROOT
+from deconvnet.config import params
+from deconvnet.config.paths import ROOT
+from deconvnet.data import sources, voc
 
 CHAINS = (  # notebook, executed copy and parameters, each in its order; the chains run side by side
     [("backbone",) * 2, ("train", "train_stage1", "-p", "stage", "1"), ("train", "train_stage2", "-p", "stage", "2"),
@@ -51,7 +52,16 @@ def test_another_val_gives_the_same_networks_and_choices(smoke, tmp_path):
     def work(chain):
         for notebook, copy, *parameters in chain:
             output = f"reports/notebooks/{copy}.ipynb"
-            done = call(run, "python", "-m", "deconvnet.run", notebook, output, *parameters, OMP_WAIT_POLICY="PASSIVE")
+            done = call(
+                run,
+                "python",
+                "-m",
+                "deconvnet.pipeline.run_notebook",
+                notebook,
+                output,
+                *parameters,
+                OMP_WAIT_POLICY="PASSIVE",
+            )
             assert done.returncode == 0, done.stderr[-2000:]
 
     with ThreadPoolExecutor() as pool:

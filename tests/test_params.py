@@ -8,10 +8,12 @@ import pytest
 import torch
 import yaml
 
-from deconvnet import backbone, caffe, network, params, training
-from deconvnet.errors import UserError
-from deconvnet.paths import PARAMS, ROOT
-from deconvnet.solver import rate
+from deconvnet.config import params
+from deconvnet.config.errors import UserError
+from deconvnet.config.paths import PARAMS, ROOT
+from deconvnet.networks import build, caffe, deconvnet
+from deconvnet.training import loop
+from deconvnet.training.solver import lr_factor
 
 PROFILES = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml"))
 
@@ -28,50 +30,50 @@ PAPER = {  # "release" where the article and the authors' code differ
     "stage1.lr": 0.01,
     "stage1.momentum": 0.9,
     "stage1.weight_decay": 0.0005,
-    "stage1.decay": "effective",
-    "stage1.bias_lr": 2,
+    "stage1.weight_decay_scaling": "effective",
+    "stage1.bias_lr_factor": 2,
     "stage1.bias_decay": False,
-    "stage1.encoder_lr": 1,
+    "stage1.encoder_lr_factor": 1,
     "stage1.schedule": "step",
     "stage1.step": 9000,
     "stage1.warmup": 0,
-    "stage1.updates": 20000,
-    "stage1.batch": 64,
-    "stage1.accumulate": 8,
+    "stage1.iterations": 20000,
+    "stage1.batch_size": 64,
+    "stage1.micro_batches": 8,
     "stage1.bn_batches": 501,
-    "stage1.bn_batch": 28,
+    "stage1.bn_batch_size": 28,
     "stage1.context": 1.2,
-    "stage1.square": True,
-    "stage1.jitter": 250,
-    "stage1.balance": True,
+    "stage1.square_boxes": True,
+    "stage1.resize_before_crop": 250,
+    "stage1.class_balance": True,
     "stage2.optimizer": "sgd",
     "stage2.lr": 0.01,
     "stage2.momentum": 0.9,
     "stage2.weight_decay": 0.0005,
-    "stage2.decay": "effective",
-    "stage2.bias_lr": 2,
+    "stage2.weight_decay_scaling": "effective",
+    "stage2.bias_lr_factor": 2,
     "stage2.bias_decay": False,
-    "stage2.encoder_lr": 1,
+    "stage2.encoder_lr_factor": 1,
     "stage2.schedule": "step",
     "stage2.step": 10000,
     "stage2.warmup": 0,
-    "stage2.updates": 40000,
-    "stage2.batch": 64,
-    "stage2.accumulate": 8,
+    "stage2.iterations": 40000,
+    "stage2.batch_size": 64,
+    "stage2.micro_batches": 8,
     "stage2.bn_batches": 501,
-    "stage2.bn_batch": 28,
+    "stage2.bn_batch_size": 28,
     "stage2.context": 1.2,
-    "stage2.square": True,
-    "stage2.jitter": None,
-    "stage2.iou": 0.5,
-    "stage2.balance": True,
-    "stage2.misses": 0,
+    "stage2.square_boxes": True,
+    "stage2.resize_before_crop": None,
+    "stage2.min_iou": 0.5,
+    "stage2.class_balance": True,
+    "stage2.background_fraction": 0,
     "fcn.padding": "fc6",
     "fcn.batch_norm": False,
     "fcn.dropout": 0.5,
     "inference.windows": 50,
     "inference.context": 1.2,
-    "inference.square": True,
+    "inference.square_boxes": True,
     "inference.min_side": 112,
     "inference.antialias": False,
     "ensemble.rule": "mean",
@@ -104,23 +106,23 @@ def test_params_yaml_is_the_composed_default():
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 def test_the_command_writes_params_yaml_or_ends_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["params", "icons"])
-    runpy.run_module("deconvnet.params", run_name="__main__")
+    runpy.run_module("deconvnet.config.params", run_name="__main__")
     assert capsys.readouterr().out == PARAMS.read_text()
     monkeypatch.setattr("sys.argv", ["params", "nonsense"])
     with pytest.raises(SystemExit, match="no profile 'nonsense'"):
-        runpy.run_module("deconvnet.params", run_name="__main__")
+        runpy.run_module("deconvnet.config.params", run_name="__main__")
 
 
 def test_constants_of_the_paper_that_no_profile_changes():
-    assert network.MEAN_RGB == (122.675, 116.669, 104.008)
+    assert deconvnet.MEAN_RGB == (122.675, 116.669, 104.008)
     assert caffe.INFERENCE_MEAN_RGB == (122.67891434, 116.66876762, 104.00698793)
     settings = params.validate(params.compose("voc2012"), "voc2012")
     drops = {9000: 0.1, 18000: 0.01}
-    assert {step: rate(step, settings.stage1) for step in drops} == pytest.approx(drops)
-    assert rate(8999, settings.stage1) == 1
-    assert settings.inference.canvas == 500
+    assert {step: lr_factor(step, settings.stage1) for step in drops} == pytest.approx(drops)
+    assert lr_factor(8999, settings.stage1) == 1
+    assert settings.inference.fcn_canvas == 500
     torch.manual_seed(0)
-    net = network.DeconvNet(blocks=((2, 1),) * 5, fc=64, size=32)
+    net = deconvnet.DeconvNet(blocks=((2, 1),) * 5, fc=64, size=32)
     shifts = [m.bias[0].item() for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert shifts == pytest.approx([0.001] * len(shifts))
     assert float(net.fc6_deconv.conv.weight.detach().std()) == pytest.approx(0.01, rel=0.2)
@@ -134,9 +136,9 @@ def test_every_profile_is_sound(profile):
     # A size that the poolings divide, and no part of a batch without an image.
     assert settings.network.size % 2 ** len(settings.network.blocks) == 0
     for solver in (settings.backbone, settings.stage1, settings.stage2, settings.fcn):
-        assert solver.batch % solver.accumulate == 0
-        assert (getattr(solver, "jitter", None) or settings.network.size) >= settings.network.size
-    assert settings.stage2.iou is not None
+        assert solver.batch_size % solver.micro_batches == 0
+        assert (getattr(solver, "resize_before_crop", None) or settings.network.size) >= settings.network.size
+    assert settings.stage2.min_iou is not None
 
 
 @pytest.mark.parametrize(("key", "value"), PAPER.items())
@@ -192,11 +194,11 @@ def test_missing_keys_are_named():
     [
         ("stage1", "lr", "fast"),
         ("stage1", "lr", 0),
-        ("stage1", "updates", 1.5),
-        ("stage1", "updates", -1),
+        ("stage1", "iterations", 1.5),
+        ("stage1", "iterations", -1),
         ("stage1", "optimizer", "lion"),
         ("stage1", "momentum", 1.1),
-        ("stage2", "square", "perhaps"),
+        ("stage2", "square_boxes", "perhaps"),
         ("network", "blocks", [[64, 0]]),
         ("network", "size", None),
         ("crf", "candidates", []),
@@ -250,13 +252,16 @@ def flops(make, solver, height, width):
     """FLOPs of the whole training, counted on shapes alone."""
     with torch.device("meta"):
         net = make(params.load())
-        batch = torch.zeros(solver.batch, 3, height, width), torch.zeros(solver.batch, height, width, dtype=torch.long)
-    return solver.updates * training.flops_per_update(net, [batch])
+        batch = (
+            torch.zeros(solver.batch_size, 3, height, width),
+            torch.zeros(solver.batch_size, height, width, dtype=torch.long),
+        )
+    return solver.iterations * loop.flops_per_iteration(net, [batch])
 
 
 def test_both_networks_train_with_the_same_compute():
     settings = params.load()
     size, cell = settings.network.size, 2 ** len(settings.network.blocks)
-    stages = sum(flops(backbone.make_deconvnet, s, size, size) for s in (settings.stage1, settings.stage2))
+    stages = sum(flops(build.make_deconvnet, s, size, size) for s in (settings.stage1, settings.stage2))
     height, width = (side + -side % cell for side in (settings.icons.height, settings.icons.width))
-    assert flops(backbone.make_fcn, settings.fcn, height, width) == pytest.approx(stages, rel=0.02)
+    assert flops(build.make_fcn, settings.fcn, height, width) == pytest.approx(stages, rel=0.02)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deconvnet import paths
+from deconvnet.config import paths
 
 
 def project(folder: Path) -> Path:

@@ -16,20 +16,23 @@ from conftest import call, git
 from PIL import Image
 from safetensors.torch import load_file
 
-from deconvnet import backbone, caffe, params, pipeline, voc
-from deconvnet.errors import UserError
-from deconvnet.tables import METHODS
+from deconvnet.config import params
+from deconvnet.config.errors import UserError
+from deconvnet.data import voc
+from deconvnet.evaluation.methods import METHODS
+from deconvnet.networks import caffe, weights
+from deconvnet.pipeline import preflight, repro
 
 
 def test_other_seeds_are_a_run_of_their_own():
-    settings, default = pipeline.settings_of("icons", None, seed=2), params.compose("icons")
+    settings, default = preflight.settings_of("icons", None, seed=2), params.compose("icons")
     assert settings["profile"] == "icons-seed2"
     solvers = ("boundaries", "backbone", "stage1", "stage2", "fcn")
     assert [settings[name]["seed"] for name in solvers] == [205, 201, 202, 203, 204]
     for name in solvers:
         settings[name]["seed"] -= 200
     assert settings == default | {"profile": "icons-seed2"}
-    assert pipeline.settings_of("icons", None) == default
+    assert preflight.settings_of("icons", None) == default
 
 
 def test_every_stage_ran_and_left_its_outputs(smoke):
@@ -159,13 +162,15 @@ def test_curves_and_figures_are_there_for_dvc(smoke):
 def test_published_weights_are_taken_as_they_are_without_updates(smoke, tmp_path, notebook, section, weights, model):
     folder, settings = tmp_path / "run", yaml.safe_load((smoke / "params.yaml").read_text())
     shutil.copytree(smoke, folder, ignore=shutil.ignore_patterns(".dvc", "scores", "predictions", "notebooks-*"))
-    made = getattr(backbone, f"make_{weights.removesuffix('8s')}")(params.validate(settings, "smoke"))
+    made = getattr(weights, f"make_{weights.removesuffix('8s')}")(params.validate(settings, "smoke"))
     layers = test_caffe.random_layers(made, np.random.default_rng(0))
     test_caffe.write(tmp_path / "published.caffemodel", layers, 1)
     settings["weights"][weights] = {"source": "caffe", "path": str(tmp_path / "published.caffemodel")}
-    settings[section] |= {"updates": 0, "bn_batches": 0}
+    settings[section] |= {"iterations": 0, "bn_batches": 0}
     (folder / "params.yaml").write_text(params.dump(settings))
-    done = call(folder, "python", "-m", "deconvnet.run", notebook, "reports/notebooks/published.ipynb")
+    done = call(
+        folder, "python", "-m", "deconvnet.pipeline.run_notebook", notebook, "reports/notebooks/published.ipynb"
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     expected = caffe.convert(made, caffe.read(tmp_path / "published.caffemodel"))
     found = load_file(folder / "models" / f"{model}.safetensors")
@@ -195,7 +200,7 @@ def test_predict_names_what_it_cannot_read(smoke, tmp_path):
 def pipeline_refuses(clone: Path, *arguments: str) -> str:
     """What the pipeline prints when it stops before DVC; asserts that it is an explanation and that nothing changed."""
     before = git(clone, "status", "--porcelain")
-    done = call(clone, "python", "-m", "deconvnet.pipeline", *arguments)
+    done = call(clone, "python", "-m", "deconvnet.pipeline.repro", *arguments)
     assert done.returncode != 0
     assert "Running stage" not in done.stdout
     assert "Traceback" not in done.stderr
@@ -238,21 +243,21 @@ def test_seeds_that_nobody_has_listed_are_named_before_dvc_starts(clone):
 def test_weights_of_another_network_are_named_before_dvc_starts(tmp_path, network):
     settings, path = params.compose("smoke"), tmp_path / "other.caffemodel"
     settings["weights"][network] = {"source": "caffe", "path": str(path)}
-    made = getattr(backbone, f"make_{network.removesuffix('8s')}")(params.validate(settings, "smoke"))
+    made = getattr(weights, f"make_{network.removesuffix('8s')}")(params.validate(settings, "smoke"))
     layers = test_caffe.random_layers(made, np.random.default_rng(0))
     test_caffe.write(path, layers, 2)
-    pipeline.check(settings)
+    preflight.check(settings)
     test_caffe.write(path, {name: blobs for name, blobs in layers.items() if name != "fc7"}, 2)
     with pytest.raises(UserError, match=rf"{path}: The caffemodel is of another network: fc7 is missing"):
-        pipeline.check(settings)
+        preflight.check(settings)
 
 
 def test_profiles_of_voc2012_share_one_folder_of_downloads(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "ROOT", tmp_path)
-    monkeypatch.setattr(pipeline, "CODE", ())
-    monkeypatch.setattr(pipeline, "dvc", lambda *arguments: 0)
+    monkeypatch.setattr(repro, "ROOT", tmp_path)
+    monkeypatch.setattr(repro, "CODE", ())
+    monkeypatch.setattr(repro, "dvc", lambda *arguments: 0)
     for profile in ("voc2012", "voc2012-trainval"):
-        folder = pipeline.prepare_apart(params.compose(profile))
+        folder = repro.prepare_apart(params.compose(profile))
         assert yaml.safe_load((folder / "params.yaml").read_text())["data"]["root"] == str(tmp_path / "data/downloads")
     assert (tmp_path / "data/downloads").is_dir()
 
@@ -261,16 +266,16 @@ def test_a_folder_of_test_photographs_is_looked_at_before_dvc_starts(tmp_path):
     settings = params.compose("voc2012-trainval")
     settings["data"]["test_root"] = str(tmp_path)
     with pytest.raises(UserError, match=r"data\.test_root: .*test\.txt is missing"):
-        pipeline.check(settings)
+        preflight.check(settings)
     listed = tmp_path / "ImageSets" / "Segmentation" / "test.txt"
     listed.parent.mkdir(parents=True)
     listed.write_text("\n")
     with pytest.raises(UserError, match=r"data\.test_root: .*test\.txt is empty"):
-        pipeline.check(settings)
+        preflight.check(settings)
     for name in ("../../evil", "/evil"):
         listed.write_text(f"2008_000001\n{name}\n")
         with pytest.raises(UserError, match=rf"data\.test_root: .*test\.txt has the id '{name}'"):
-            pipeline.check(settings)
+            preflight.check(settings)
 
 
 def test_wrong_data_are_named_before_dvc_starts(clone, smoke, tmp_path):
@@ -294,7 +299,7 @@ def test_a_failed_stage_gives_committed_reports_back(clone):
     text = notebook.read_text()
     try:
         notebook.write_text(text.replace("sources.prepare(settings, paths.VOC)", "raise ValueError(17)"))
-        done = call(clone, "python", "-m", "deconvnet.pipeline")
+        done = call(clone, "python", "-m", "deconvnet.pipeline.repro")
     finally:
         notebook.write_text(text)
     assert done.returncode != 0

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deconvnet import pixels, voc
-from deconvnet.errors import UserError
+from deconvnet.config.errors import UserError
+from deconvnet.data import voc
+from deconvnet.images import image_cache
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Two photographs of other sizes in the project's own folder, of which the decoded pixels are kept."""
-    monkeypatch.setattr(pixels, "VOC", tmp_path / "voc")
-    monkeypatch.setattr(pixels, "PIXELS", tmp_path / "pixels")
+    monkeypatch.setattr(image_cache, "VOC", tmp_path / "voc")
+    monkeypatch.setattr(image_cache, "IMAGE_CACHE", tmp_path / "pixels")
     rng = np.random.default_rng(0)
     (tmp_path / "voc" / voc.IMAGES).mkdir(parents=True)
     for name, shape in {"a": (20, 30), "b": (7, 5)}.items():
@@ -34,25 +35,25 @@ def decoded(monkeypatch):
 
 
 def test_pictures_are_those_of_the_readers(folder):
-    images = pixels.Images(folder, ["b", "a"])
+    images = image_cache.Images(folder, ["b", "a"])
     for name in ("a", "b"):
         read = [of(folder, name) for of in (voc.read_image, voc.read_labels, voc.read_instances)]
         for found, expected in zip(images[name], read, strict=True):
             assert found.shape == expected.shape
             assert (found == expected).all()
-    (only,) = pixels.Images(folder, ["a"], masks=False)["a"]
+    (only,) = image_cache.Images(folder, ["a"], masks=False)["a"]
     assert (only == voc.read_image(folder, "a")).all()
 
 
 def test_each_picture_is_decoded_once_until_it_changes(folder, decoded):
-    first = pixels.Images(folder, ["a", "b"])
+    first = image_cache.Images(folder, ["a", "b"])
     assert sorted(decoded) == ["a", "b"]
-    again = pixels.Images(folder, ["a", "b"])
+    again = image_cache.Images(folder, ["a", "b"])
     assert sorted(decoded) == ["a", "b"]
     assert again.made_from() == first.made_from()
     assert again.flat.nbytes == 5 * (20 * 30 + 7 * 5)  # and no copy beside it
     voc.save_mask(voc.labels_path(folder, "b"), np.zeros((7, 5)))
-    changed = pixels.Images(folder, ["a", "b"])
+    changed = image_cache.Images(folder, ["a", "b"])
     assert sorted(decoded) == ["a", "a", "b", "b"]
     assert changed.made_from() != first.made_from()
     assert (changed["b"][1] == 0).all()
@@ -60,7 +61,7 @@ def test_each_picture_is_decoded_once_until_it_changes(folder, decoded):
 
 def test_two_at_once_decode_each_picture_once(folder, decoded):
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda _: pixels.Images(folder, ["a", "b"]), range(2)))
+        found = list(pool.map(lambda _: image_cache.Images(folder, ["a", "b"]), range(2)))
     assert sorted(decoded) == ["a", "b"]
     assert (found[0].flat == found[1].flat).all()
 
@@ -69,14 +70,14 @@ def test_a_broken_file_leaves_nothing_half_written(folder):
     whole = voc.image_path(folder, "b").read_bytes()
     voc.image_path(folder, "b").write_bytes(whole[:100])
     with pytest.raises(UserError, match=r"b\.jpg is not a complete JPEG"):
-        pixels.Images(folder, ["a", "b"])
+        image_cache.Images(folder, ["a", "b"])
     voc.image_path(folder, "b").write_bytes(whole)
-    assert pixels.Images(folder, ["a", "b"])["b"][0].shape == (7, 5, 3)
+    assert image_cache.Images(folder, ["a", "b"])["b"][0].shape == (7, 5, 3)
 
 
 def test_nothing_is_left_beside_a_folder_of_yours(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(pixels, "VOC", tmp_path / "elsewhere")
-    images = pixels.Images(folder, ["a"])
+    monkeypatch.setattr(image_cache, "VOC", tmp_path / "elsewhere")
+    images = image_cache.Images(folder, ["a"])
     assert images["a"][0].shape == (20, 30, 3)
     assert not (tmp_path / "pixels").exists()
-    assert pixels.Images(folder, []).flat.size == 0
+    assert image_cache.Images(folder, []).flat.size == 0

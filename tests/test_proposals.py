@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deconvnet import maps, params, proposals
-from deconvnet.errors import UserError
-from deconvnet.metrics import size_bin
+from deconvnet.config import params
+from deconvnet.config.errors import UserError
+from deconvnet.evaluation.metrics import size_bin
+from deconvnet.images import boxes, store
+from deconvnet.proposals import edge_boxes, edges
 
 
 def settings(**departures):
@@ -25,13 +27,13 @@ def square(side=80, low=25, high=55):
 
 def test_thin_keeps_the_crest_of_a_ramp_alone():
     strength = np.tile(np.array([0, 1, 2, 4, 2, 1, 0], np.float32), (7, 1))
-    lines, across = proposals.thin(strength, np.zeros((7, 7), np.float32))
+    lines, across = edges.thin(strength, np.zeros((7, 7), np.float32))
     assert (lines == np.tile([0, 0, 0, 1, 0, 0, 0], (7, 1))).all()  # and the strongest is 1
     assert (across == 0).all()
 
 
 def test_thin_of_nothing_is_nothing():
-    lines, _ = proposals.thin(np.zeros((5, 5), np.float32), np.zeros((5, 5), np.float32))
+    lines, _ = edges.thin(np.zeros((5, 5), np.float32), np.zeros((5, 5), np.float32))
     assert (lines == 0).all()
 
 
@@ -44,7 +46,7 @@ def test_edges_point_across_the_line(axis, expected):
         step[:, 20:], ridge[:, 20] = 255, 0.8
     else:
         step[20:], ridge[20] = 255, 0.8
-    for lines, across in (proposals.gradient_edges(step), proposals.ridge_edges(ridge)):
+    for lines, across in (edges.gradient_edges(step), edges.ridge_edges(ridge)):
         inner = (slice(8, 32), slice(8, 32))
         on = lines[inner] > 0.5
         assert on.sum() in (24, 48)  # one line, at most two pixels wide
@@ -53,9 +55,9 @@ def test_edges_point_across_the_line(axis, expected):
 
 
 def test_the_best_box_frames_the_square():
-    for edges in (proposals.gradient_edges(square()), proposals.ridge_edges(outline(80, 25, 55))):
-        found = proposals.edge_boxes(edges, settings(step=0.65, overlap=0.75))
-        assert proposals.overlaps(found[:1, :4], np.array([[25, 25, 55, 55]])) > 0.6  # no other box does so well
+    for edges in (edges.gradient_edges(square()), edges.ridge_edges(outline(80, 25, 55))):
+        found = edge_boxes.find_boxes(edges, settings(step=0.65, overlap=0.75))
+        assert boxes.box_iou(found[:1, :4], np.array([[25, 25, 55, 55]])) > 0.6  # no other box does so well
         assert (np.diff(found[:, 4]) <= 0).all()  # best first
 
 
@@ -67,10 +69,10 @@ def outline(side, low, high):
 
 def test_an_image_without_edges_has_no_boxes():
     for edges in (
-        proposals.gradient_edges(np.zeros((60, 60, 3), np.uint8)),
-        proposals.ridge_edges(np.zeros((60, 60), np.float32)),
+        edges.gradient_edges(np.zeros((60, 60, 3), np.uint8)),
+        edges.ridge_edges(np.zeros((60, 60), np.float32)),
     ):
-        assert proposals.edge_boxes(edges, settings()).shape == (0, 5)
+        assert edge_boxes.find_boxes(edges, settings()).shape == (0, 5)
 
 
 def test_recall_by_hand():
@@ -82,8 +84,8 @@ def test_recall_by_hand():
     }
     rows = [("a", 10, 10, 20, 20), ("b", 5, 0, 10, 10), ("c", 0, 0, 40, 40)]
     objects = pd.DataFrame(rows, columns=["image", "x1", "y1", "x2", "y2"]).assign(width=50, height=50)
-    assert proposals.recall(boxes, objects, [1, 2, 5]).tolist() == pytest.approx([0, 1 / 3, 1 / 3])
-    table = proposals.recall_by_size(boxes, objects, size_bin(objects, 0.15, 0.4), [1, 2])
+    assert edge_boxes.recall(boxes, objects, [1, 2, 5]).tolist() == pytest.approx([0, 1 / 3, 1 / 3])
+    table = edge_boxes.recall_by_size(boxes, objects, size_bin(objects, 0.15, 0.4), [1, 2])
     assert table.loc[2].to_dict() == pytest.approx({"all": 1 / 3, "small": 0, "medium": 1, "large": 0})
 
 
@@ -91,15 +93,15 @@ def test_half_an_overlap_is_enough():
     objects = pd.DataFrame([("a", 0, 0, 10, 10)], columns=["image", "x1", "y1", "x2", "y2"])
     half = {"a": np.array([[0, 0, 10, 5, 1]], np.float32)}
     less = {"a": np.array([[0, 0, 10, 4.9, 1]], np.float32)}
-    assert proposals.recall(half, objects, [1])[1] == 1
-    assert proposals.recall(less, objects, [1])[1] == 0
+    assert edge_boxes.recall(half, objects, [1])[1] == 1
+    assert edge_boxes.recall(less, objects, [1])[1] == 0
 
 
 def test_boundaries_survive_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(maps, "BOUNDARIES", tmp_path)
+    monkeypatch.setattr(store, "BOUNDARIES", tmp_path)
     probability = np.random.default_rng(0).random((7, 9)).astype(np.float32)
-    maps.save_boundaries("x", probability)
-    assert np.abs(maps.read_boundaries("x") - probability).max() <= 0.5 / 255 + 1e-6
+    store.save_boundaries("x", probability)
+    assert np.abs(store.read_boundaries("x") - probability).max() <= 0.5 / 255 + 1e-6
 
 
 # The forest's file
@@ -116,7 +118,7 @@ def served(tmp_path):
 
 def fetch(served, folder, sha256=None):
     chosen = settings(edges="forest", forest=served.as_uri(), forest_sha256=sha256)
-    return proposals.fetch_forest(chosen, folder)
+    return edges.fetch_forest(chosen, folder)
 
 
 def test_forest_is_fetched_once(served, tmp_path):
@@ -162,4 +164,4 @@ def test_forest_that_lies_there_is_checked_too(served, tmp_path):
 
 def test_a_forest_that_opencv_cannot_read(served):
     with pytest.raises(UserError, match=f"{served} is not a structured forest"):
-        proposals.forest_edges(np.zeros((20, 20, 3), np.uint8), str(served))
+        edges.forest_edges(np.zeros((20, 20, 3), np.uint8), str(served))

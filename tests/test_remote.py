@@ -4,8 +4,8 @@ import shutil
 
 from conftest import call, git
 
-from deconvnet.paths import ROOT
-from deconvnet.verify import hashed
+from deconvnet.config.paths import ROOT
+from deconvnet.pipeline.verify import file_hash
 
 
 def test_a_fresh_clone_pulls_and_runs_nothing(clone, smoke, tmp_path):
@@ -36,4 +36,4 @@ def test_a_fresh_clone_pulls_and_runs_nothing(clone, smoke, tmp_path):
         "data/predictions/edeconvnet_crf/val_00003.png",
         "reports/metrics.json",
     ):
-        assert hashed(fresh / name) == hashed(smoke / name), name
+        assert file_hash(fresh / name) == file_hash(smoke / name), name

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from conftest import call
 
-from deconvnet import report
-from deconvnet.paths import REPORTS, ROOT
-from deconvnet.tables import METHODS
+from deconvnet.config.paths import REPORTS, ROOT
+from deconvnet.evaluation.methods import METHODS
+from deconvnet.report import site
 
 # No network, no first-run pages, no background traffic of the browser's own.
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -25,13 +25,13 @@ def rows(*verdicts: str) -> list[dict]:
 
 
 def test_the_sentence_is_counted():
-    said = report.verdict(rows("replicated", "inconclusive", "replicated", "not run"))
+    said = site.verdict(rows("replicated", "inconclusive", "replicated", "not run"))
     assert said == "Of 4 tests of its claims here, 2 replicated (C0, C2); 1 inconclusive (C1); 1 not run (C3)."
 
 
 def test_numbers_sort_by_value_and_show_one_digit():
     table = pd.DataFrame({"iou": [9.96, float("nan")]}, index=pd.Index(["a", "b"], name="method"))
-    made = report.sortable(table, best=pd.DataFrame({"iou": [True, False]}))
+    made = site.sortable(table, best=pd.DataFrame({"iou": [True, False]}))
     assert made["head"] == ["method", "iou"]
     first, second = (row["cells"][1] for row in made["rows"])
     assert (first["key"], first["text"], first["best"]) == (9.96, "10.0", True)
@@ -41,7 +41,7 @@ def test_numbers_sort_by_value_and_show_one_digit():
 def test_a_claim_that_was_not_run_shows_no_number():
     row = {"id": "C6", "statement": "s", "paper": "text", "paper_effect": None, "measured": "m", "unit": "points",
            "effect": None, "ci": [None, None], "runs": 0, "seeds": 0, "verdict": "not run"}  # fmt: skip
-    made = report.ledger_table([row])["rows"][0]
+    made = site.claims_rows([row])["rows"][0]
     assert made["mark"] == "not-run"
     assert [cell["text"] for cell in made["cells"][:4]] == ["C6", "not run", "–", "–"]
     assert made["cells"][-1]["text"] == "0"
@@ -50,7 +50,7 @@ def test_a_claim_that_was_not_run_shows_no_number():
 def test_verdict_and_effect_follow_the_claim():
     row = {"id": "C6", "statement": "s", "paper": "text", "paper_effect": None, "measured": "m", "unit": "points",
            "effect": 1.5, "ci": [1, 2], "runs": 4, "seeds": 1, "verdict": "replicated"}  # fmt: skip
-    made = report.ledger_table([row])
+    made = site.claims_rows([row])
     assert made["head"][:3] == ["claim", "verdict", "effect"]
     assert [cell["text"] for cell in made["rows"][0]["cells"][:3]] == ["C6", "replicated", "+1.5"]
     assert made["rows"][0]["cells"][-1]["text"] == "4 against 1"
@@ -61,13 +61,13 @@ def test_every_table_of_a_page_is_found(tmp_path):
     page.write_text(
         "# Title\n\nfirst\n\n| a | b |\n|:--|:--|\n| 1 | 2 |\n\nsecond\n\n| c | d |\n|:--|:--|\n| 3 | 4 |\n"
     )
-    (one, first), (two, second) = report.markdown_tables(page)
+    (one, first), (two, second) = site.markdown_tables(page)
     assert (one, two) == ("first", "second")
     assert (first.loc["1", "b"], second.loc["3", "d"]) == ("2", "4")
 
 
 def test_wide_tables_and_pictures_scroll_in_their_boxes():
-    found = report.scrolling('<p>a</p><table><tr></tr></table><img src="x"><img src="y">')
+    found = site.scrolling('<p>a</p><table><tr></tr></table><img src="x"><img src="y">')
     labels = ["table 1", "picture 1", "picture 2"]
     assert re.findall(r'tabindex="0" role="region" aria-label="([^"]+)"', found) == labels
     assert found.count("</div>") == 3
@@ -76,12 +76,12 @@ def test_wide_tables_and_pictures_scroll_in_their_boxes():
 def test_every_stage_s_notebook_has_a_page():
     executed = set(re.findall(r"- reports/notebooks/([\w${}.]+)\.ipynb", (ROOT / "dvc.yaml").read_text()))
     executed = {e.replace("${item.model}", model) for e in executed for model in ("deconvnet", "fcn8s")}
-    assert set(report.NOTEBOOKS) == executed
+    assert set(site.NOTEBOOKS) == executed
 
 
 def test_every_figure_is_listed_with_a_notebook_that_draws_it():
-    for figure in report.FIGURE_LIST:
-        source = (ROOT / "notebooks" / f"{report.NOTEBOOKS[figure.notebook]}.ipynb").read_text()
+    for figure in site.FIGURE_LIST:
+        source = (ROOT / "notebooks" / f"{site.NOTEBOOKS[figure.notebook]}.ipynb").read_text()
         assert f'{figure.file}.png\\"' in source, figure.file
 
 
@@ -91,7 +91,7 @@ def test_every_figure_is_listed_with_a_notebook_that_draws_it():
 def test_the_committed_page_tells_the_committed_ledger():
     page = (REPORTS / "README.md").read_text()
     ledger = json.loads((REPORTS / "claims.json").read_text())
-    assert report.verdict(ledger) in page
+    assert site.verdict(ledger) in page
     for row in ledger:
         assert re.search(rf"\| {row['id']} +\|.*\*\*{row['verdict']}\*\*", page), row["id"]
 
@@ -133,7 +133,7 @@ def test_provenance_is_shown_and_not_an_output(smoke):
     facts = json.loads((smoke / "reports" / "provenance.json").read_text())
     assert re.fullmatch(r"[0-9a-f]{40}", facts["commit"])
     assert facts["dirty"] == []
-    assert set(facts["seconds"]) == set(report.NOTEBOOKS)
+    assert set(facts["seconds"]) == set(site.NOTEBOOKS)
     assert facts["content_id"] in (smoke / "reports" / "tables" / "table1.md").read_text()
     assert facts["versions"]["torch"]
     shown = (smoke / "reports" / "site" / "provenance.js").read_text()
@@ -146,7 +146,7 @@ def test_the_report_is_the_same_bytes_when_built_again(smoke, site, tmp_path):
 
     before, page = contents(), (smoke / "reports" / "README.md").read_bytes()
     shutil.copytree(smoke, tmp_path / "run", ignore=shutil.ignore_patterns(".dvc", "models", "scores"))
-    done = call(tmp_path / "run", "python", "-m", "deconvnet.report")
+    done = call(tmp_path / "run", "python", "-m", "deconvnet.report.site")
     assert done.returncode == 0, done.stderr[-2000:]
     site = tmp_path / "run" / "reports" / "site"
     assert [data for _, data in contents().items()] == list(before.values())
@@ -197,14 +197,14 @@ def is_sound(page) -> None:
 def test_the_page_is_sound(opened, site):
     opened.goto((site / "index.html").as_uri())
     assert opened.locator("h1").inner_text().startswith("Learning Deconvolution Network")
-    assert opened.locator("main img").count() == len(report.FIGURE_LIST)
+    assert opened.locator("main img").count() == len(site.FIGURE_LIST)
     assert opened.locator("#machine dt").all_inner_texts()[:4] == ["commit", "content id", "device", "dirty"]
     assert opened.locator("#machine dd").nth(3).inner_text() == "none"
     assert re.search(r"claims [\d.]+, crf [\d.]+", opened.locator("#machine").inner_text())
     is_sound(opened)
 
 
-@pytest.mark.parametrize("name", report.NOTEBOOKS)
+@pytest.mark.parametrize("name", site.NOTEBOOKS)
 def test_notebook_pages_are_sound(opened, site, name):
     opened.goto((site / "notebooks" / f"{name}.html").as_uri())
     assert opened.locator("article img, article table").count() >= 1
@@ -213,9 +213,9 @@ def test_notebook_pages_are_sound(opened, site, name):
 
 def test_every_table_of_the_pages_is_shown(opened, site, smoke):
     opened.goto((site / "index.html").as_uri())
-    pages = [smoke / "reports" / "tables" / f"{name}.md" for name in report.MORE]
+    pages = [smoke / "reports" / "tables" / f"{name}.md" for name in site.MORE]
     shown = opened.locator("#tables figure.table").count()
-    assert shown == 1 + sum(len(report.markdown_tables(page)) for page in pages)
+    assert shown == 1 + sum(len(site.markdown_tables(page)) for page in pages)
     assert shown >= 1 + 2 + 4 + 1  # table 1; beyond the paper, the curves, table 2
 
 

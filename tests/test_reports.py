@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import ruamel.yaml
 
-from deconvnet import tables, tolerance, verify
-from deconvnet.paths import REPORTS, ROOT, TABLES
-from deconvnet.tables import METHODS
+from deconvnet.config.paths import REPORTS, ROOT, TABLES
+from deconvnet.evaluation import tolerance
+from deconvnet.evaluation.methods import METHODS
+from deconvnet.pipeline import verify
+from deconvnet.report import tables
 
 YAML = ruamel.yaml.YAML(typ="safe")  # as DVC writes it: 1e-05 is a number
 LOCK = YAML.load(ROOT / "dvc.lock")["stages"]
@@ -18,7 +20,7 @@ LOCK = YAML.load(ROOT / "dvc.lock")["stages"]
 
 def test_code_parameters_and_reports_belong_together():
     """Byte for byte, what the committed run used and made."""
-    assert verify.strangers() == [], "run make repro and commit its reports"
+    assert verify.stale_artifacts() == [], "run make repro and commit its reports"
 
 
 def test_table_and_metrics_tell_the_same_means():

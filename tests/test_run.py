@@ -10,8 +10,8 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from deconvnet.paths import ROOT
-from deconvnet.run import run, stable
+from deconvnet.config.paths import ROOT
+from deconvnet.pipeline.run_notebook import run, stable_copy
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -54,7 +54,7 @@ def executed():
 
 
 def test_standard_error_goes_and_standard_output_is_joined():
-    outputs = stable(executed()).cells[1].outputs
+    outputs = stable_copy(executed()).cells[1].outputs
     assert [(o.output_type, o.get("name"), o.get("text")) for o in outputs] == [
         ("stream", "stdout", "a\nb\n"),
         ("display_data", None, None),
@@ -63,12 +63,12 @@ def test_standard_error_goes_and_standard_output_is_joined():
 
 
 def test_an_address_in_memory_goes():
-    outputs = stable(executed()).cells[1].outputs
+    outputs = stable_copy(executed()).cells[1].outputs
     assert outputs[1].data == {"text/plain": "<Styler>", "text/html": "at 0x7f"}  # html is what its author wrote
 
 
 def test_what_varies_from_run_to_run_goes():
-    notebook = stable(executed())
+    notebook = stable_copy(executed())
     assert dict(notebook.metadata) == {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
     }
@@ -77,14 +77,14 @@ def test_what_varies_from_run_to_run_goes():
 
 
 def test_code_and_counts_stay():
-    before, after = executed(), stable(executed())
+    before, after = executed(), stable_copy(executed())
     assert [cell.source for cell in after.cells] == [cell.source for cell in before.cells]
     assert after.cells[1].execution_count == 1
 
 
 def test_stable_notebooks_stay_as_they_are():
-    once = stable(executed())
-    assert stable(deepcopy(once)) == once
+    once = stable_copy(executed())
+    assert stable_copy(deepcopy(once)) == once
     nbformat.validate(once)
 
 
@@ -95,7 +95,7 @@ def test_two_runs_of_one_notebook_give_the_same_bytes():
     # The kernel's buffer may split the same text elsewhere.
     second.cells[1].outputs[:1] = [stream("stdout", "a"), stream("stdout", "\n")]
     assert nbformat.writes(first) != nbformat.writes(second)
-    assert nbformat.writes(stable(first)) == nbformat.writes(stable(second))
+    assert nbformat.writes(stable_copy(first)) == nbformat.writes(stable_copy(second))
 
 
 LATE = """
@@ -191,9 +191,9 @@ def test_no_output_is_made_twice():
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "report"])
 def test_a_stage_runs_a_notebook_it_depends_on(name):
-    """`python -m deconvnet.run NOTEBOOK OUTPUT [-p NAME VALUE]`: an edit of the notebook must run the stage again."""
+    """`python -m deconvnet.pipeline.run_notebook NOTEBOOK OUTPUT [-p NAME VALUE]`: an edit of the notebook must run the stage again."""
     python, _, module, notebook, output, *parameters = STAGES[name]["cmd"].split()
-    assert (python, module) == ("python", "deconvnet.run")
+    assert (python, module) == ("python", "deconvnet.pipeline.run_notebook")
     assert f"notebooks/{notebook}.ipynb" in STAGES[name]["deps"]
     assert output in STAGES[name]["outs"]
     (cell,) = (

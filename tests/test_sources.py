@@ -14,8 +14,8 @@ from scipy.io import savemat
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from deconvnet import sources, voc
-from deconvnet.errors import UserError
+from deconvnet.config.errors import UserError
+from deconvnet.data import sources, validate, voc
 
 SHAPE = (8, 12)
 
@@ -66,7 +66,7 @@ def test_folder_holds_dev_out_of_train(root, tmp_path):
     assert len(splits["dev"]) == 3
     assert sorted(splits["train"] + splits["dev"]) == TRAIN  # disjoint and complete
     assert splits["val"] == ["v0", "v1"]
-    assert voc.check(tmp_path / "out", voc.SPLITS) == []
+    assert validate.error_messages(tmp_path / "out", voc.SPLITS) == []
 
 
 def test_folder_choice_depends_on_seed_and_ids_alone(root, tmp_path):
@@ -113,7 +113,7 @@ def test_folder_of_symbolic_links(root, tmp_path):
     linked.rename(tmp_path / "elsewhere.jpg")
     linked.symlink_to("../../elsewhere.jpg")
     sources.import_folder(root, tmp_path / "deeper" / "out", dev=2, seed=0)
-    assert voc.check(tmp_path / "deeper" / "out", voc.SPLITS) == []
+    assert validate.error_messages(tmp_path / "deeper" / "out", voc.SPLITS) == []
 
 
 @pytest.mark.parametrize("dev", [-1, 0, 8, 9])
@@ -133,7 +133,7 @@ def test_folder_must_be_sound(root, tmp_path):
 def test_folder_is_not_imported_over_itself(root, tmp_path, out):
     with pytest.raises(UserError, match="would be overwritten"):
         sources.import_folder(root, tmp_path / out, dev=2, seed=0)
-    assert voc.check(root, ["train", "val"]) == []
+    assert validate.error_messages(root, ["train", "val"]) == []
 
 
 def test_nothing_half_written_stays(root, tmp_path, monkeypatch):
@@ -209,7 +209,7 @@ def test_voc2012_merges_voc_and_sbd(served, tmp_path):
     assert splits["val"] == ["hidden", "last"]
     assert len(splits["dev"]) == 2
     assert sorted(splits["train"] + splits["dev"]) == ["both", "own", "s0", "s1", "s2", "s3"]  # no "hidden"
-    assert voc.check(out, voc.SPLITS) == []
+    assert validate.error_messages(out, voc.SPLITS) == []
     for name in ("own", "both", "hidden", "last"):  # VOC's masks win
         assert (voc.read_labels(out, name) == mask(VOC_CLASS)).all()
         assert (voc.read_instances(out, name) == mask(1)).all()
@@ -346,6 +346,6 @@ def test_voc2012_with_the_test_list_trains_on_val_too(served, tmp_path):
     splits = lists(out)
     assert splits["val"] == ["t0", "t1"]
     assert sorted(splits["train"] + splits["dev"]) == sorted(["both", "own", "hidden", "last", "s0", "s1", "s2", "s3"])
-    assert voc.check(out, voc.SPLITS) == []
+    assert validate.error_messages(out, voc.SPLITS) == []
     assert (voc.read_labels(out, "t0") == voc.VOID).all()
     assert set(sources.list_objects(out)["split"]) == {"train", "dev"}

@@ -5,7 +5,8 @@ import tarfile
 import numpy as np
 from PIL import Image
 
-from deconvnet import submission, voc
+from deconvnet.data import voc
+from deconvnet.pipeline import submission
 
 
 def test_archive_has_the_servers_layout(tmp_path):

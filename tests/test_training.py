@@ -8,9 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from deconvnet import DeconvNet, machine, params, training
-from deconvnet.solver import loss_of, make_optimizer, rate
-from deconvnet.voc import VOID
+from deconvnet import DeconvNet
+from deconvnet.config import machine, params
+from deconvnet.data.voc import VOID
+from deconvnet.training import batch_norm, data_loading, loop
+from deconvnet.training.solver import lr_factor, make_optimizer, mean_cross_entropy
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +24,15 @@ def on_the_cpu(monkeypatch):
 
 def solver(**departures):
     """The default profile's stage 1 with plain SGD: no momentum, decay or warm-up."""
-    plain = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "bias_lr": 1.0, "encoder_lr": 1.0}
-    rest = {"schedule": "step", "step": 1000, "warmup": 0, "updates": 1, "accumulate": 1}
+    plain = {
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "bias_lr_factor": 1.0,
+        "encoder_lr_factor": 1.0,
+    }
+    rest = {"schedule": "step", "step": 1000, "warmup": 0, "iterations": 1, "micro_batches": 1}
     settings = params.validate(params.compose("icons"), "icons").stage1
     return settings.model_copy(update=plain | rest | departures)
 
@@ -42,12 +51,12 @@ def test_loss_is_the_mean_over_pixels_that_are_not_void():
     scores = odds.log().T.view(1, 2, 2, 2)
     labels = torch.tensor([[[0, 1], [VOID, 0]]])
     expected = -(math.log(3 / 4) + math.log(1 / 2) + math.log(1 / 5)) / 3
-    assert loss_of(scores, labels).item() == pytest.approx(expected, rel=1e-5)
+    assert mean_cross_entropy(scores, labels).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_void_pixels_get_no_gradient():
     scores = torch.randn(1, 2, 2, 2, requires_grad=True)
-    loss_of(scores, torch.tensor([[[0, 1], [VOID, 0]]])).backward()
+    mean_cross_entropy(scores, torch.tensor([[[0, 1], [VOID, 0]]])).backward()
     assert (scores.grad[:, :, 1, 0] == 0).all()
     assert (scores.grad[:, :, 0] != 0).all()
 
@@ -56,7 +65,7 @@ def test_the_loss_of_maps_as_convolutions_leave_them_copies_none():
     scores = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
     labels = torch.randint(0, 3, (2, 4, 5))
     with torch.profiler.profile(record_shapes=True, acc_events=True) as seen:
-        loss_of(scores, labels).backward()
+        mean_cross_entropy(scores, labels).backward()
     copied = [e for e in seen.events() if e.name == "aten::copy_" and math.prod(e.input_shapes[0]) >= scores.numel()]
     assert not copied
     assert scores.grad.is_contiguous(memory_format=torch.channels_last)
@@ -64,7 +73,7 @@ def test_the_loss_of_maps_as_convolutions_leave_them_copies_none():
 
 def test_a_batch_of_void_costs_nothing():
     scores = torch.randn(2, 3, 4, 4, requires_grad=True)
-    loss = loss_of(scores, torch.full((2, 4, 4), VOID))
+    loss = mean_cross_entropy(scores, torch.full((2, 4, 4), VOID))
     loss.backward()
     assert loss.item() == 0
     assert (scores.grad == 0).all()
@@ -74,28 +83,28 @@ def test_label_k_is_channel_k():
     for label in range(21):
         scores = torch.full((1, 21, 1, 1), -50.0)
         scores[0, label] = 50
-        assert loss_of(scores, torch.full((1, 1, 1), label)).item() == pytest.approx(0, abs=1e-6)
+        assert mean_cross_entropy(scores, torch.full((1, 1, 1), label)).item() == pytest.approx(0, abs=1e-6)
 
 
 # Rate
 
 
 def test_step_schedule_drops_to_a_tenth():
-    settings = solver(schedule="step", step=9000, updates=20000)
-    factors = [rate(step, settings) for step in (0, 8999, 9000, 17999, 18000)]
+    settings = solver(schedule="step", step=9000, iterations=20000)
+    factors = [lr_factor(step, settings) for step in (0, 8999, 9000, 17999, 18000)]
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
 def test_cosine_schedule_with_warm_up():
-    settings = solver(schedule="cosine", warmup=4, updates=12)
-    factors = [rate(step, settings) for step in (0, 1, 3, 4, 6, 8, 12)]
+    settings = solver(schedule="cosine", warmup=4, iterations=12)
+    factors = [lr_factor(step, settings) for step in (0, 1, 3, 4, 6, 8, 12)]
     half = math.sqrt(0.5)
     assert factors == pytest.approx([0.2, 0.4, 0.8, 1, (1 + half) / 2, 0.5, 0])
 
 
 def test_step_schedule_with_warm_up():
     settings = solver(schedule="step", step=10, warmup=3)
-    assert [rate(step, settings) for step in (0, 2, 3, 10)] == pytest.approx([0.25, 0.75, 1, 0.1])
+    assert [lr_factor(step, settings) for step in (0, 2, 3, 10)] == pytest.approx([0.25, 0.75, 1, 0.1])
 
 
 # Optimizer
@@ -110,7 +119,9 @@ def options_of(net, settings):
 
 def test_parameter_groups_follow_the_release():
     net = DeconvNet(blocks=((2, 1),), fc=2, size=4)
-    options = options_of(net, solver(lr=0.01, weight_decay=5e-4, bias_lr=2.0, bias_decay=False, encoder_lr=0.5))
+    options = options_of(
+        net, solver(lr=0.01, weight_decay=5e-4, bias_lr_factor=2.0, bias_decay=False, encoder_lr_factor=0.5)
+    )
     assert set(options) == dict(net.named_parameters()).keys()
     assert options["fc6_deconv.conv.weight"] == options["score.weight"] == (0.01, 5e-4)
     assert options["fc6_deconv.conv.bias"] == options["score.bias"] == (0.02, 0)
@@ -121,7 +132,7 @@ def test_parameter_groups_follow_the_release():
 
 def test_biases_may_be_decayed():
     net = DeconvNet(blocks=((2, 1),), fc=2, size=4)
-    options = options_of(net, solver(lr=0.01, weight_decay=5e-4, bias_lr=1.0, bias_decay=True))
+    options = options_of(net, solver(lr=0.01, weight_decay=5e-4, bias_lr_factor=1.0, bias_decay=True))
     assert set(options.values()) == {(0.01, 5e-4)}
 
 
@@ -151,7 +162,7 @@ def test_accumulated_parts_are_averaged():
     first, second = (F.cross_entropy(net(images[i]), labels[i], ignore_index=VOID) for i in ([0, 1], [2, 3]))
     by_hand = (first + second) / 2
     (gradient,) = torch.autograd.grad(by_hand, net.weight)
-    curve = training.train(net, [(images, labels)], solver(lr=0.5, accumulate=2))
+    curve = loop.train(net, [(images, labels)], solver(lr=0.5, micro_batches=2))
     torch.testing.assert_close(net.weight.detach(), start - 0.5 * gradient)
     assert curve["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
 
@@ -171,8 +182,10 @@ def test_five_updates_of_two_layers_by_the_rule_of_caffe():
     steps = [batch(images=16, seed=seed) for seed in range(5)]
     for _, labels in steps:
         labels[::3, 1] = VOID
-    settings = solver(lr=0.05, momentum=0.9, weight_decay=0.02, bias_lr=2.0, bias_decay=False, updates=5, accumulate=8)
-    training.train(net, steps, settings)
+    settings = solver(
+        lr=0.05, momentum=0.9, weight_decay=0.02, bias_lr_factor=2.0, bias_decay=False, iterations=5, micro_batches=8
+    )
+    loop.train(net, steps, settings)
 
     for images, labels in steps:
         gradient = {name: np.zeros_like(value) for name, value in w.items()}
@@ -203,7 +216,7 @@ def test_gradients_are_cleared_between_updates():
     copy = nn.Conv2d(3, 3, 1)
     copy.load_state_dict(net.state_dict())
     steps = [batch(seed=seed) for seed in range(3)]
-    training.train(net, steps, solver(updates=3))
+    loop.train(net, steps, solver(iterations=3))
     for images, labels in steps:
         gradients = torch.autograd.grad(F.cross_entropy(copy(images), labels), list(copy.parameters()))
         with torch.no_grad():
@@ -219,12 +232,12 @@ def test_batch_norm_sees_one_part_at_a_time():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))
     seen = []
     net[0].register_forward_hook(lambda _, __, out: seen.append(out.mean().item()))
-    training.train(net, [(images, labels)], solver(accumulate=2))
+    loop.train(net, [(images, labels)], solver(micro_batches=2))
     assert seen == pytest.approx([0, 0], abs=1e-4)
 
 
 def parted(monkeypatch, at_once):
-    """Three updates in four parts of unequal void, `at_once` through the network: curve, state, size of calls."""
+    """Three iterations in four parts of unequal void, `at_once` through the network: curve, state, size of calls."""
     monkeypatch.setenv("DECONVNET_PARTS", str(at_once))
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 1)]
@@ -234,7 +247,7 @@ def parted(monkeypatch, at_once):
     for images, labels in steps:
         images *= torch.linspace(1, 4, 8).view(-1, 1, 1, 1)  # parts whose statistics differ
         labels[:3, :3] = VOID
-    curve = training.train(net, steps, solver(updates=3, accumulate=4))
+    curve = loop.train(net, steps, solver(iterations=3, micro_batches=4))
     assert "forward" not in vars(net[1])  # batch norm is its own again
     return curve, net.state_dict(), calls
 
@@ -251,7 +264,7 @@ def test_parts_at_once_train_as_one_by_one(monkeypatch, at_once, sizes):
 
 def test_norms_by_part_leave_each_its_statistics():
     norm, x = nn.BatchNorm2d(1), torch.tensor([0.0, 2, 10, 14]).view(4, 1, 1, 1)
-    with training.norms_by_part(norm, 2):
+    with batch_norm.ghost_batch_norm(norm, 2):
         assert norm(x).flatten().tolist() == pytest.approx([-1, 1, -1, 1], abs=1e-4)
     spread = x.var(correction=0).sqrt()
     torch.testing.assert_close(norm(x), (x - 6.5) / spread, atol=1e-4, rtol=0)
@@ -259,15 +272,15 @@ def test_norms_by_part_leave_each_its_statistics():
 
 def test_parts_at_once_by_default(monkeypatch):
     monkeypatch.delenv("DECONVNET_PARTS", raising=False)
-    assert machine.parts(8) == 1
+    assert machine.micro_batches_at_once(8) == 1
     monkeypatch.setattr(machine, "device", lambda: torch.device("cuda"))
     found = {}
     for precision in machine.PRECISIONS:
         monkeypatch.setenv("DECONVNET_PRECISION", precision)
-        found[precision] = machine.parts(8)
+        found[precision] = machine.micro_batches_at_once(8)
     assert found == {"32-true": 1, "tf32": 8, "bf16-mixed": 8}
     monkeypatch.setenv("DECONVNET_PARTS", "3")
-    assert (machine.parts(8), machine.parts(2)) == (3, 2)
+    assert (machine.micro_batches_at_once(8), machine.micro_batches_at_once(2)) == (3, 2)
 
 
 @pytest.mark.parametrize(("workers", "itself"), [("0", True), ("3", True), ("4", False)])
@@ -276,10 +289,10 @@ def test_a_gpu_cuts_its_own_crops_where_processes_are_few(monkeypatch, workers, 
         images, cut = property(lambda self: self), "a way to cut on a device"
         fits, on, __len__ = lambda *_: True, lambda *_: "by itself", lambda _: 5
 
-    monkeypatch.setattr(training, "DataLoader", lambda *_, **__: "by processes")
+    monkeypatch.setattr(loop, "DataLoader", lambda *_, **__: "by processes")
     monkeypatch.setattr(machine, "device", lambda: torch.device("cuda"))
     monkeypatch.setenv("DECONVNET_WORKERS", workers)
-    assert training.loader(Kept()) == ("by itself" if itself else "by processes")
+    assert data_loading.loader(Kept()) == ("by itself" if itself else "by processes")
 
 
 def test_the_curve_reports_mean_losses_and_watches_dev():
@@ -287,10 +300,10 @@ def test_the_curve_reports_mean_losses_and_watches_dev():
     nn.init.zeros_(net.weight)
     nn.init.zeros_(net.bias)
     rows = []
-    curve = training.train(
+    curve = loop.train(
         net,
         [batch(seed=seed) for seed in range(6)],
-        solver(lr=1e-12, updates=6, accumulate=2),
+        solver(lr=1e-12, iterations=6, micro_batches=2),
         watch=[batch(seed=9)],
         log=lambda step, row: rows.append(row),
         points=2,
@@ -302,22 +315,22 @@ def test_the_curve_reports_mean_losses_and_watches_dev():
 
 
 def test_the_rate_drops_when_dev_stops_improving(monkeypatch):
-    """A look every 2 updates; accuracies .5 .6 .6 .7 .65: drops after the third and the fifth look."""
+    """A look every 2 iterations; accuracies .5 .6 .6 .7 .65: drops after the third and the fifth look."""
     looks, drops = iter([0.5, 0.6, 0.6, 0.7, 0.65]), []
-    monkeypatch.setattr(training, "watched", lambda model, watch: (1.0, next(looks, 0.9)))
-    monkeypatch.setattr(training, "rate", lambda step, settings, n: drops.append(n) or rate(step, settings, n))
-    settings = solver(schedule="plateau", look=2, updates=12)
-    curve = training.train(nn.Conv2d(3, 3, 1, bias=False), [batch()] * 12, settings, watch=[batch()], points=4)
+    monkeypatch.setattr(loop, "evaluate_batches", lambda model, watch: (1.0, next(looks, 0.9)))
+    monkeypatch.setattr(loop, "lr_factor", lambda step, settings, n: drops.append(n) or lr_factor(step, settings, n))
+    settings = solver(schedule="plateau", look=2, iterations=12)
+    curve = loop.train(nn.Conv2d(3, 3, 1, bias=False), [batch()] * 12, settings, watch=[batch()], points=4)
     assert drops == [0] * 6 + [1] * 4 + [2] * 3  # the rate of each update, and of the one that would follow
-    assert curve["rate"].tolist() == pytest.approx([0.1, 0.1, 0.01, 0.001])  # of updates 3, 6, 9, 12
+    assert curve["rate"].tolist() == pytest.approx([0.1, 0.1, 0.01, 0.001])  # of iterations 3, 6, 9, 12
     with pytest.raises(ValueError, match="needs dev batches"):
-        training.train(nn.Conv2d(3, 3, 1), [batch()], settings)
+        loop.train(nn.Conv2d(3, 3, 1), [batch()], settings)
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("nominal", 0.4), ("effective", 0.05)])
 def test_effective_decay_is_divided_by_the_passes(kind, expected):
     net = nn.Conv2d(3, 3, 1)
-    settings = solver(weight_decay=0.4, decay=kind, batch=16, accumulate=8, bias_decay=False)
+    settings = solver(weight_decay=0.4, decay=kind, batch=16, micro_batches=8, bias_decay=False)
     assert {decay for _, decay in options_of(net, settings).values()} == {expected, 0.0}
 
 
@@ -325,15 +338,15 @@ def test_no_updates_leave_the_net_and_its_statistics_as_they_were():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))
     net[0].running_mean += 1
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    curve = training.train(net, [], solver(updates=0))
-    training.fix_batch_norm(net, [])
+    curve = loop.train(net, [], solver(iterations=0))
+    batch_norm.fix_batch_norm(net, [])
     assert curve.empty
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
 def test_watching_dev_leaves_the_running_statistics_alone():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)).train()
-    loss, accuracy = training.watched(net, [batch()])
+    loss, accuracy = loop.evaluate_batches(net, [batch()])
     assert 0 <= accuracy <= 1 < loss + 1
     assert (net[0].running_mean == 0).all()
     assert (net[0].running_var == 1).all()
@@ -345,7 +358,7 @@ def test_a_loss_that_is_not_finite_ends_the_training():
     images, labels = batch()
     images[0, 0, 0, 0] = math.nan
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        training.train(nn.Conv2d(3, 3, 1), [(images, labels)], solver())
+        loop.train(nn.Conv2d(3, 3, 1), [(images, labels)], solver())
 
 
 def test_a_small_net_learns_a_drawn_example():
@@ -356,7 +369,7 @@ def test_a_small_net_learns_a_drawn_example():
         label[i, 4 : 9 + i, 3 : 12 - i] = 1
     label[:, 3] = VOID
     net = DeconvNet(classes=2, blocks=((8, 1), (8, 1)), fc=16, size=16, bn_eps=1e-5, std=58)
-    curve = training.train(net, [(image, label)] * 30, solver(optimizer="adamw", lr=0.01, momentum=0.9, updates=30))
+    curve = loop.train(net, [(image, label)] * 30, solver(optimizer="adamw", lr=0.01, momentum=0.9, iterations=30))
     assert len(curve) == 30
     assert curve["loss"].iloc[0] == pytest.approx(math.log(2), rel=0.05)  # nothing learned yet
     assert curve["loss"].iloc[-1] < curve["loss"].iloc[0] / 2
@@ -369,7 +382,7 @@ def test_fixed_statistics_are_the_plain_mean_over_batches():
     net = nn.Sequential(nn.Identity(), nn.BatchNorm2d(3))
     net[1].running_mean.fill_(99)
     batches = [batch(seed=seed) for seed in range(5)]
-    training.fix_batch_norm(net, batches)
+    batch_norm.fix_batch_norm(net, batches)
     means = torch.stack([images.mean(dim=(0, 2, 3)) for images, _ in batches]).mean(dim=0)
     variances = torch.stack([images.var(dim=(0, 2, 3)) for images, _ in batches]).mean(dim=0)
     torch.testing.assert_close(net[1].running_mean, means)
@@ -383,7 +396,7 @@ def test_fixed_statistics_make_inference_like_training():
     net = DeconvNet(classes=2, blocks=((4, 1), (4, 1)), fc=8, size=16)
     images = 255 * torch.rand(16, 3, 16, 16)
     trained = net(images).detach()
-    training.fix_batch_norm(net, [(images, None)])
+    batch_norm.fix_batch_norm(net, [(images, None)])
     fixed = net(images).detach()
     assert fixed.std() > 0.5 * trained.std() > 0
     assert (fixed - trained).abs().mean() < 0.2 * trained.std()
@@ -397,7 +410,7 @@ def test_flops_of_a_convolution_by_hand():
     forward = 2 * (4 * 6 * 6) * 3 * 5  # a multiplication and an addition for each pixel and pair of channels
     weights = forward  # the gradient of the weights costs the same; nobody asks for that of the image
     labels = torch.zeros(4, 6, 6, dtype=torch.long)
-    assert training.flops_per_update(net, [(torch.rand(4, 3, 6, 6), labels)]) == forward + weights
+    assert loop.flops_per_iteration(net, [(torch.rand(4, 3, 6, 6), labels)]) == forward + weights
     assert all(p.grad is None for p in net.parameters())
 
 
@@ -405,7 +418,7 @@ def test_flops_of_a_batch_in_parts_are_those_of_the_whole():
     seen, net = [], nn.Conv2d(3, 5, 1)
     net.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     batch = (torch.rand(8, 3, 6, 6), torch.zeros(8, 6, 6, dtype=torch.long))
-    assert training.flops_per_update(net, [batch], accumulate=4) == training.flops_per_update(net, [batch])
+    assert loop.flops_per_iteration(net, [batch], micro_batches=4) == loop.flops_per_iteration(net, [batch])
     assert seen == [2, 8]  # a part is what fits the device
 
 
@@ -414,4 +427,4 @@ def test_flops_of_two_convolutions_by_hand():
     pixels = 4 * 6 * 6
     first, second = 2 * pixels * 3 * 5, 2 * pixels * 5 * 7 * 9
     images, labels = torch.rand(4, 3, 6, 6), torch.zeros(4, 6, 6, dtype=torch.long)
-    assert training.flops_per_update(net, [(images, labels)]) == 2 * first + 3 * second
+    assert loop.flops_per_iteration(net, [(images, labels)]) == 2 * first + 3 * second

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import yaml
 
-from deconvnet import pipeline, provenance, verify
+from deconvnet.pipeline import provenance, repro, verify
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ SPOILED["seeds/dvc.lock: data/samples"] = ("seeds/dvc.lock", OF_SAMPLES, f"{OF_S
 @pytest.mark.parametrize("named", SPOILED)
 def test_what_does_not_belong_is_named(project, named):
     name, old, new = SPOILED[named]
-    before = {*verify.strangers(project)}
+    before = {*verify.stale_artifacts(project)}
     text = (project / name).read_text()
     assert old in text
     (project / name).write_text(text.replace(old, new, 1) if old else text + new)
-    assert {*verify.strangers(project)} - before == {named}
+    assert {*verify.stale_artifacts(project)} - before == {named}
 
 
 def test_reports_of_older_code_are_made_again(project, monkeypatch):
@@ -49,20 +49,20 @@ def test_reports_of_older_code_are_made_again(project, monkeypatch):
         asked.append(arguments)
         return 0
 
-    monkeypatch.setattr(pipeline, "dvc", dvc)
+    monkeypatch.setattr(repro, "dvc", dvc)
     for picture in (project / "reports" / "figures").glob("*.png"):  # a PNG goes on after its text with any byte
         picture.write_bytes(re.sub(rb"(content id \w{12})(?=.)", rb"\1aZ", picture.read_bytes(), flags=re.DOTALL))
     assert provenance.stale_reports(project) == []
-    pipeline.reproduce(project, [])
+    repro.reproduce(project, [])
     assert asked == [("repro",)]
     for name in ("tables/table1.md", "figures/figure7.png"):
         page = project / "reports" / name
         page.write_bytes(page.read_bytes().replace(b"content id ", b"content id 0"))
     assert provenance.stale_reports(project) == ["reports/tables/table1.md", "reports/figures/figure7.png"]
-    pipeline.reproduce(project, [])
+    repro.reproduce(project, [])
     assert asked[2:] == [("repro", "--force", "--single-item", *provenance.REPORTING)]
     asked.clear()
-    pipeline.reproduce(project, ["--dry"])
+    repro.reproduce(project, ["--dry"])
     assert asked == [("repro", "--dry")]
 
 
@@ -79,12 +79,12 @@ def test_what_a_killed_run_took_from_the_reports_is_put_back(project, monkeypatc
         taken.unlink()
         return 1
 
-    monkeypatch.setattr(pipeline, "dvc", killed)
+    monkeypatch.setattr(repro, "dvc", killed)
     with pytest.raises(KeyboardInterrupt):
-        pipeline.reproduce(project, [])
+        repro.reproduce(project, [])
     assert not taken.exists()
-    monkeypatch.setattr(pipeline, "dvc", failed)
-    assert pipeline.reproduce(project, []) == 1
+    monkeypatch.setattr(repro, "dvc", failed)
+    assert repro.reproduce(project, []) == 1
     assert taken.read_text() == content
 
 
@@ -93,8 +93,8 @@ def test_a_failed_notebook_stays_until_all_is_done(project, monkeypatch, status,
     failed = project / "reports" / "notebooks" / "train_stage2.failed.ipynb"
     failed.parent.mkdir(exist_ok=True)
     failed.write_text("{}")
-    monkeypatch.setattr(pipeline, "dvc", lambda folder, *arguments: status)
-    assert pipeline.reproduce(project, arguments) == status
+    monkeypatch.setattr(repro, "dvc", lambda folder, *arguments: status)
+    assert repro.reproduce(project, arguments) == status
     assert failed.exists() == stays
 
 
@@ -113,7 +113,7 @@ def test_every_output_and_report_of_a_run_is_compared(smoke):
         "reports/figures/figure7.png",
         "data/objects.csv",
     ):
-        assert found[name] == verify.hashed(smoke / name)
+        assert found[name] == verify.file_hash(smoke / name)
     assert len(found) > 200
 
 

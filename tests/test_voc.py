@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deconvnet import reading, voc
-from deconvnet.errors import UserError
+from deconvnet.config.errors import UserError
+from deconvnet.data import reading, validate, voc
 
 LABELS = np.zeros((20, 30), np.uint8)
 LABELS[2:8, 3:13] = 15  # a person ...
@@ -95,7 +95,7 @@ def test_greyscale_photographs_are_read_as_rgb(folder):
 def test_lists_may_have_other_line_ends_blank_lines_or_a_bom(folder, text):
     write_list(folder, "train", text)
     assert voc.read_list(folder, "train") == ["a", "b"]
-    assert voc.check(folder, ["train", "val"]) == []
+    assert validate.error_messages(folder, ["train", "val"]) == []
 
 
 def test_objects_of_a_drawn_example(folder):
@@ -118,7 +118,7 @@ def test_objects_of_a_drawn_example(folder):
 
 def test_objects_of_an_empty_scene(folder):
     write_image(folder, "a", np.zeros_like(LABELS), np.zeros_like(INSTANCES))
-    assert voc.check(folder, ["train", "val"]) == []
+    assert validate.error_messages(folder, ["train", "val"]) == []
     assert len(voc.objects(folder, ["a"])) == 0
 
 
@@ -129,20 +129,20 @@ def test_objects_refuses_an_instance_without_class(folder):
 
 
 def test_a_sound_folder_has_no_problem(folder):
-    assert voc.check(folder, ["train", "val"]) == []
-    assert voc.require(folder, ["train", "val"]) == []
+    assert validate.error_messages(folder, ["train", "val"]) == []
+    assert validate.require(folder, ["train", "val"]) == []
     write_list(folder, "val", "c\r\n")
-    assert [finding.problem for finding in voc.require(folder, ["train", "val"])] == ["has CRLF line ends"]
+    assert [finding.problem for finding in validate.require(folder, ["train", "val"])] == ["has CRLF line ends"]
 
 
 def test_check_finds_all_problems_and_require_names_the_first_ten(folder):
     write_list(folder, "val", "c\n" + "".join(f"gone{i}\n" for i in range(4)))
     voc.labels_path(folder, "a").unlink()
     voc.image_path(folder, "b").write_bytes(voc.image_path(folder, "b").read_bytes()[:-40])
-    problems = voc.check(folder, ["train", "val"])
+    problems = validate.error_messages(folder, ["train", "val"])
     assert len(problems) == 1 + 1 + 4 * 3  # each missing id lacks its image and both masks
     with pytest.raises(UserError, match=r"14 problem\(s\)") as caught:
-        voc.require(folder, ["train", "val"])
+        validate.require(folder, ["train", "val"])
     assert [problem in str(caught.value) for problem in problems] == [True] * 10 + [False] * 4
     assert "and 4 more" in str(caught.value)
 

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_voc import INSTANCES, LABELS, write_folder, write_image, write_list
 
-from deconvnet import params, voc, voccheck
-from deconvnet.errors import UserError
-from deconvnet.paths import ROOT
+from deconvnet.config import params
+from deconvnet.config.errors import UserError
+from deconvnet.config.paths import ROOT
+from deconvnet.data import checks, validate, voc
 
 SLICE = Path(__file__).resolve().parents[2] / "shared" / "voc2012"
 SPLITS = ["train", "val"]
@@ -53,7 +54,7 @@ def draw(path, mode="RGB", kind="JPEG", **options):
 
 def draw_turned(path):
     exif = Image.Exif()
-    exif[voccheck.ORIENTATION] = 6
+    exif[checks.EXIF_ORIENTATION] = 6
     draw(path, exif=exif)
 
 
@@ -236,15 +237,15 @@ OBJECTS = {
 
 def is_found(folder, spoil, *expected):
     """Nothing is found in the sound folder; once spoilt, just what is expected: `severity: file problem`, or more."""
-    assert voccheck.check(folder, SPLITS) == []
+    assert validate.check(folder, SPLITS) == []
     spoil()
-    found = voccheck.check(folder, SPLITS)
+    found = validate.check(folder, SPLITS)
     said = [f"{one.severity}: {os.path.relpath(one.file, folder)} {one.problem}" for one in found]
     assert len(said) == len(expected), said
     for one, line, words in zip(found, said, expected, strict=True):
         assert line.startswith(words)
         assert one.advice
-        assert str(one) in voccheck.text(folder, found).splitlines() or one.severity == "note"
+        assert str(one) in validate.text(folder, found).splitlines() or one.severity == "note"
 
 
 @pytest.mark.parametrize(("spoil", "expected"), FOLDERS.values(), ids=FOLDERS)
@@ -285,7 +286,7 @@ def test_pictures_too_large_for_memory(folder, monkeypatch, limit):
     """They have 600 pixels each: above the limit PIL warns, above twice the limit it raises."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     write_list(folder, "train", "a\n")
-    found = [one for one in voccheck.check(folder, ["train"]) if one.severity == "error"]
+    found = [one for one in validate.check(folder, ["train"]) if one.severity == "error"]
     assert [os.path.relpath(one.file, folder) for one in found] == [
         "JPEGImages/a.jpg", "SegmentationClass/a.png", "SegmentationObject/a.png",
     ]  # fmt: skip
@@ -296,14 +297,14 @@ def test_pictures_too_large_for_memory(folder, monkeypatch, limit):
 def test_permissions(folder):
     voc.image_path(folder, "a").chmod(0)
     (folder / voc.LABELS).chmod(0)
-    found = voccheck.check(folder, SPLITS)
+    found = validate.check(folder, SPLITS)
     (folder / voc.LABELS).chmod(0o755)
     assert [one.problem for one in found] == ["cannot be read (Permission denied)"] * 2
 
 
 def test_broken_metadata_turn_nothing(folder):
     draw(voc.image_path(folder, "a"), exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
-    assert voccheck.check(folder, SPLITS) == []
+    assert validate.check(folder, SPLITS) == []
 
 
 def test_all_is_found_at_once_and_alike_on_all_cores(folder, monkeypatch):
@@ -311,7 +312,7 @@ def test_all_is_found_at_once_and_alike_on_all_cores(folder, monkeypatch):
     voc.save_mask(voc.labels_path(folder, "b"), np.where(LABELS == 7, 0, LABELS))
     voc.labels_path(folder, "c").unlink()
     write_list(folder, "val", "c\r\nb\r\n../c\r\n")
-    alone = voccheck.check(folder, SPLITS)
+    alone = validate.check(folder, SPLITS)
     assert [one.file.rsplit("/", 2)[-2:] for one in alone] == [
         ["Segmentation", "val.txt"],  # CRLF
         ["Segmentation", "val.txt"],  # ../c
@@ -320,9 +321,9 @@ def test_all_is_found_at_once_and_alike_on_all_cores(folder, monkeypatch):
         ["SegmentationObject", "b.png"],
         ["SegmentationClass", "c.png"],
     ]
-    monkeypatch.setattr(voccheck, "PER_CORE", 1)
+    monkeypatch.setattr(validate, "MIN_IMAGES_PER_WORKER", 1)
     monkeypatch.setenv("DECONVNET_CORES", "2")
-    assert voccheck.check(folder, SPLITS) == alone
+    assert validate.check(folder, SPLITS) == alone
 
 
 def run_check(monkeypatch, capsys, folder, *options):
@@ -372,11 +373,11 @@ def test_command_line_in_a_poor_terminal(tmp_path):
     folder = write_folder(tmp_path / os.fsdecode(b"voc\xe9"))
     write_list(folder, "val", "c\nmädchen\n")
     poor = os.environ | {"PYTHONIOENCODING": "ascii:strict", "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "deconvnet.voc", "check", folder]
+    command = [sys.executable, "-m", "deconvnet.data.validate", "check", folder]
     done = subprocess.run(command, env=poor, capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert r"voc\udce9/JPEGImages/m\xe4dchen.jpg is missing" in done.stdout
-    left = subprocess.run(f"{sys.executable} -m deconvnet.voc check . | true", shell=True, cwd=folder, env=poor,
+    left = subprocess.run(f"{sys.executable} -m deconvnet.data.validate . | true", shell=True, cwd=folder, env=poor,
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert (left.stdout, "Error" in left.stderr) == ("", False)
 
@@ -402,7 +403,7 @@ def test_random_masks(labels, instances):
     with fresh_folder() as folder:
         write_image(folder, "a", labels, instances)
         Image.new("RGB", labels.shape[::-1]).save(voc.image_path(folder, "a"))
-        errors = voc.check(folder, ["train"])
+        errors = validate.error_messages(folder, ["train"])
         assert len(errors) == expected, errors
         if not errors:
             assert len(voc.objects(folder, ["a"])) == len(numbers)
@@ -434,7 +435,7 @@ def test_random_damage(kind, data):
     path, read = (voc.image_path, voc.read_image) if kind == "JPEG" else (voc.labels_path, voc.read_labels)
     with fresh_folder() as folder:
         path(folder, "b").write_bytes(content)
-        errors = voc.check(folder, ["train"])
+        errors = validate.error_messages(folder, ["train"])
         assert all("b.jpg" in error or "b.png" in error for error in errors)
         if refused(read, folder, "b"):
             assert any(error.startswith(str(path(folder, "b"))) for error in errors)
@@ -451,7 +452,7 @@ def test_random_lists(content):
     """Without an error each id of the list has its three files in their three folders."""
     with fresh_folder() as folder:
         voc.list_path(folder, "val").write_bytes(content)
-        if not voc.check(folder, ["val"]):
+        if not validate.error_messages(folder, ["val"]):
             names = voc.read_list(folder, "val")
             assert names
             assert set(names) <= {"a", "b", "c"}
@@ -470,7 +471,7 @@ VALUES = st.sampled_from([SETTINGS[section][key] for section, key in PLACES]) | 
 @random_files
 @given(st.sampled_from(PLACES), VALUES)
 @example(("icons", "train"), 0)
-@example(("stage1", "accumulate"), 10**30)
+@example(("stage1", "micro_batches"), 10**30)
 def test_random_parameters(tmp_path_factory, place, value):
     """Values of any kind: parameters are taken or refused, and read back from a file as they were written."""
     section, key = place
@@ -506,7 +507,7 @@ def test_odd_parameter_files(tmp_path, content):
 def test_real_photographs_are_sound(monkeypatch):
     monkeypatch.setenv("DECONVNET_CORES", "1")
     start = time.monotonic()
-    found = voccheck.check(SLICE, SPLITS)
+    found = validate.check(SLICE, SPLITS)
     assert 472 / (time.monotonic() - start) * 60 > 1000  # images a minute on one core
     assert [len(voc.read_list(SLICE, split)) for split in SPLITS] == [311, 161]
     # masks that were made from boxes leave corners of objects without an instance, the 31 official ones do not

@@ -5,8 +5,10 @@ import pytest
 import torch
 from test_inference import IMAGE, WINDOWS, settings
 
-from deconvnet import DeconvNet, inference, windows
-from deconvnet.voc import VOID
+from deconvnet import DeconvNet
+from deconvnet.data.voc import VOID
+from deconvnet.evaluation import proposal_study
+from deconvnet.inference import aggregate
 
 SHAPE = IMAGE.shape[:2]
 
@@ -40,39 +42,39 @@ def test_rules_by_hand():
         "mean": ([2.0, 4, 6], [-2.0, -4, -6]),
     }
     for rule, (first, second) in expected.items():
-        found = windows.aggregate(flat(2, 6), boxes, (4, 9), rule)
+        found = aggregate.aggregate(flat(2, 6), boxes, (4, 9), rule)
         assert found[1, 0, [0, 3, 4]].tolist() == first, rule
         assert found[2, 0, [0, 3, 4]].tolist() == second, rule
         assert (found[:, :, 7:] == 0).all()  # no window lies there
     with pytest.raises(ValueError, match="maximum, sum, mean, not median"):
-        windows.aggregate(flat(2), boxes[:1], (4, 9), "median")
+        aggregate.aggregate(flat(2), boxes[:1], (4, 9), "median")
 
 
 def test_sum_and_mean_name_the_same_classes():
     scores = torch.randn(5, 21, 16, 16, generator=torch.Generator().manual_seed(0))
-    summed, mean = (windows.aggregate(scores, WINDOWS, SHAPE, rule).argmax(dim=0) for rule in ("sum", "mean"))
+    summed, mean = (aggregate.aggregate(scores, WINDOWS, SHAPE, rule).argmax(dim=0) for rule in ("sum", "mean"))
     assert torch.equal(summed, mean)
 
 
 def test_the_maximum_is_what_inference_makes(net):
-    scores = inference.scores_of(net, [IMAGE], [WINDOWS], 2)[0]
-    together = inference.score_windows(net, IMAGE, WINDOWS, 2)
-    assert torch.allclose(windows.aggregate(scores, WINDOWS, SHAPE, "maximum"), together, atol=1e-5)
-    *_, last = windows.grow(scores, WINDOWS, SHAPE, [1, 3, 5])
+    scores = aggregate.score_crops(net, [IMAGE], [WINDOWS], 2)[0]
+    together = aggregate.score_proposals(net, IMAGE, WINDOWS, 2)
+    assert torch.allclose(aggregate.aggregate(scores, WINDOWS, SHAPE, "maximum"), together, atol=1e-5)
+    *_, last = aggregate.label_maps_by_count(scores, WINDOWS, SHAPE, [1, 3, 5])
     assert (last == together.argmax(dim=0).numpy()).all()
 
 
 def test_each_step_is_the_map_of_that_many_windows(net):
-    scores = inference.scores_of(net, [IMAGE], [WINDOWS], 4)[0]
-    steps = list(windows.grow(scores, WINDOWS, SHAPE, [1, 2, 4, 100]))
+    scores = aggregate.score_crops(net, [IMAGE], [WINDOWS], 4)[0]
+    steps = list(aggregate.label_maps_by_count(scores, WINDOWS, SHAPE, [1, 2, 4, 100]))
     for count, step in zip((1, 2, 4, 5), steps, strict=True):
-        alone = windows.aggregate(scores[:count], WINDOWS[:count], SHAPE, "maximum")
+        alone = aggregate.aggregate(scores[:count], WINDOWS[:count], SHAPE, "maximum")
         assert (step == alone.argmax(dim=0).numpy()).all()
 
 
 def test_largest_first_and_equal_ones_in_their_order():
     boxes = np.array([[0, 0, 4, 4], [0, 0, 9, 9], [5, 5, 9, 9], [0, 0, 2, 20]])
-    assert windows.by_size(boxes).tolist() == [1, 3, 0, 2]
+    assert aggregate.largest_first(boxes).tolist() == [1, 3, 0, 2]
 
 
 def test_a_study_counts_what_it_shows(net):
@@ -80,7 +82,7 @@ def test_a_study_counts_what_it_shows(net):
     truth[0] = VOID
     images = {"a": (IMAGE, truth, truth)}
     boxes = np.hstack([WINDOWS, np.linspace(1, 0.5, 5)[:, None]]).astype(np.float32)
-    found, steps = windows.study(net, images, ["a"], {"a": boxes}, settings(windows=4), [1, 2, 4, 5])
+    found, steps = proposal_study.study(net, images, ["a"], {"a": boxes}, settings(windows=4), [1, 2, 4, 5])
     keys = {"best/1", "best/2", "best/4", "best/5", "largest/1", "largest/2", "largest/4"}
     assert set(found) == {f"windows/{key}" for key in keys | {"rule/maximum", "rule/sum", "rule/mean"}}
     assert steps["a"].shape == (4, *SHAPE)
@@ -92,5 +94,5 @@ def test_a_study_counts_what_it_shows(net):
     # four windows are all that inference uses, in whatever order they come
     assert (found["windows/best/4"] == found["windows/largest/4"]).all()
     assert (found["windows/best/4"] == found["windows/rule/maximum"]).all()
-    whole = windows.predict(net, images, ["a"], {"a": boxes}, settings(windows=4))
+    whole = proposal_study.predict_label_maps(net, images, ["a"], {"a": boxes}, settings(windows=4))
     assert (whole["a"] == steps["a"][2]).all()

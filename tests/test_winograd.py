@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet import DeconvNet, backbone, params, winograd
-from deconvnet.folding import fold, for_inference
-from deconvnet.winograd import Winograd
+from deconvnet import DeconvNet
+from deconvnet.config import params
+from deconvnet.networks import build
+from deconvnet.networks.fuse import fold_batch_norm, for_inference
 
 
 def furthest(layer: nn.Module, x: torch.Tensor) -> float:
@@ -75,14 +76,14 @@ def test_the_default_keeps_its_own_convolutions(monkeypatch):
     monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
     for profile in ("icons", "smoke"):
         settings = params.validate(params.compose(profile), profile)
-        assert [replaced(make(settings)) for make in (backbone.make_deconvnet, backbone.make_fcn)] == [0, 0]
+        assert [replaced(make(settings)) for make in (build.make_deconvnet, build.make_fcn)] == [0, 0]
 
 
 def test_the_papers_network_gains_on_a_cpu_in_single_precision_only(monkeypatch):
     monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
     torch.manual_seed(0)
     net, image = DeconvNet().eval(), 255 * torch.rand(1, 3, 224, 224)
-    ready, folded = for_inference(net), fold(net)
+    ready, folded = for_inference(net), fold_batch_norm(net)
     assert sum(isinstance(module, Winograd) for module in ready.modules()) == 18
     with torch.inference_mode():
         for found, expected in zip(ready.encoder(image)[0], folded.encoder(image)[0], strict=True):

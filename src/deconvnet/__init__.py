@@ -3,20 +3,20 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deconvnet.fcn import FCN8s
-    from deconvnet.network import DeconvNet
+    from deconvnet.networks.deconvnet import DeconvNet
+    from deconvnet.networks.fcn import FCN8s
 
 __all__ = ["DeconvNet", "FCN8s"]
 
 
 def __getattr__(name: str):
-    """The networks, imported when they are asked for: torch takes seconds, and much here does without it."""
+    """The networks, imported at first use: torch takes seconds, and many modules do without it."""
     if name == "DeconvNet":
-        from deconvnet.network import DeconvNet
+        from deconvnet.networks.deconvnet import DeconvNet
 
         return DeconvNet
     if name == "FCN8s":
-        from deconvnet.fcn import FCN8s
+        from deconvnet.networks.fcn import FCN8s
 
         return FCN8s
     raise AttributeError(f"module 'deconvnet' has no attribute '{name}'")

@@ -14,11 +14,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from deconvnet import backbone, boundaries, crf, ensemble, figures, inference, params, paths, proposals, voc
-from deconvnet.errors import UserError
-from deconvnet.folding import for_inference
-from deconvnet.params import Kernel
-from deconvnet.tables import METHODS
+from deconvnet.config import params, paths
+from deconvnet.config.errors import UserError
+from deconvnet.config.schema import Kernel
+from deconvnet.data import voc
+from deconvnet.evaluation.methods import METHODS
+from deconvnet.inference import aggregate, crf, ensemble
+from deconvnet.networks import build, weights
+from deconvnet.networks.fuse import for_inference
+from deconvnet.proposals import boundaries, edge_boxes, edges
+from deconvnet.report import figures
 
 
 class Predictor:
@@ -28,40 +33,40 @@ class Predictor:
         self.method, self.settings = method, params.load()
         self.fcn = self.deconvnet = None
         if method != "deconvnet" and method != "deconvnet_crf":
-            self.fcn = for_inference(backbone.load(backbone.make_fcn(self.settings), "fcn8s"))
+            self.fcn = for_inference(weights.load(build.make_fcn(self.settings), "fcn8s"))
         if method != "fcn8s":
-            self.deconvnet = for_inference(backbone.load(backbone.make_deconvnet(self.settings), "deconvnet"))
+            self.deconvnet = for_inference(weights.load(build.make_deconvnet(self.settings), "deconvnet"))
             if self.settings.proposals.edges == "learned":
-                self.boundaries = backbone.load(boundaries.BoundaryNet(self.settings.boundaries.widths), "boundaries")
+                self.boundaries = weights.load(boundaries.BoundaryNet(self.settings.boundaries.widths), "boundaries")
         if method.endswith("_crf"):
             chosen = paths.REPORTS / "crf.json"
             if not chosen.is_file():
-                raise UserError(f"{chosen} does not exist, which says what the CRF chose on dev: run make repro.")
+                raise UserError(f"{chosen} (the CRF kernels selected on dev) does not exist: run make repro first.")
             self.kernel = Kernel(**json.loads(chosen.read_text())[method.removesuffix("_crf")]["chosen"])
 
     def boxes(self, image: np.ndarray) -> np.ndarray:
         s = self.settings
         if s.proposals.edges == "learned":
-            contours = boundaries.probability(self.boundaries, image, s.boundaries.scales)
-            return proposals.edge_boxes(proposals.ridge_edges(contours), s.proposals)
-        return proposals.edge_boxes(proposals.image_edges(image, s.proposals.edges, s.proposals), s.proposals)
+            probability = boundaries.boundary_probability(self.boundaries, image, s.boundaries.scales)
+            return edge_boxes.find_boxes(edges.ridge_edges(probability), s.proposals)
+        return edge_boxes.find_boxes(edges.image_edges(image, s.proposals.edges, s.proposals), s.proposals)
 
     def scores(self, image: np.ndarray) -> np.ndarray:
         s = self.settings
         if self.method == "fcn8s":
-            return inference.score_image(self.fcn, image, s.inference.canvas).cpu().numpy()
-        windows = inference.choose_windows(self.boxes(image), image.shape[:2], s.inference)
-        options = (s.inference.batch, s.inference.antialias)
-        scores = inference.score_windows(self.deconvnet, image, windows, *options).cpu().numpy()
+            return aggregate.score_image(self.fcn, image, s.inference.fcn_canvas).cpu().numpy()
+        selected = aggregate.select_proposals(self.boxes(image), image.shape[:2], s.inference)
+        options = (s.inference.batch_size, s.inference.antialias)
+        scores = aggregate.score_proposals(self.deconvnet, image, selected, *options).cpu().numpy()
         if self.fcn is None:
             return ensemble.probabilities(scores)
-        whole = inference.score_image(self.fcn, image, s.inference.canvas).cpu().numpy()
+        whole = aggregate.score_image(self.fcn, image, s.inference.fcn_canvas).cpu().numpy()
         return ensemble.combine(scores, whole, s.ensemble.rule)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         scores = self.scores(image)
         if self.method.endswith("_crf"):
-            scores = crf.refine(image, scores, self.kernel, self.settings.crf.steps, self.settings.crf.normalise)
+            scores = crf.refine(image, scores, self.kernel, self.settings.crf.iterations, self.settings.crf.normalise)
         return scores.argmax(axis=0).astype(np.uint8)
 
 
@@ -73,7 +78,7 @@ def read_photograph(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
     except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} is not a whole picture ({error}).") from None
+        raise UserError(f"{path} is not a complete picture ({error}).") from None
 
 
 def main() -> None:

@@ -1,0 +1,44 @@
+"""The errors that users are meant to read: they say what is wrong, where, and what to do."""
+
+import errno
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deconvnet.config.paths import ROOT
+
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class UserError(Exception):
+    """Something in the settings, the data or the machine that the user can put right.
+
+    The pipeline prints its message as one paragraph, without a traceback.
+    """
+
+
+def cannot_write_message(error) -> str | None:
+    """The sentence for an error, or its text, if a file could not be written for lack of space or permission."""
+    match = re.search(r"\[Errno (\d+)\][^'\"]*('[^']*')?", str(error))
+    if match and int(match[1]) in CANNOT_WRITE:
+        place = "" if "'/" in match[0] else f" in {ROOT}"
+        return (
+            f"{match[0].strip()}{place}. Finished work is kept: free some space there or make it writable, then run "
+            "the same command again."
+        )
+    return None
+
+
+@contextmanager
+def exit_on_user_error(name: str = "") -> Iterator[None]:
+    """Ends the program with one paragraph and status 1 if the user can mend the error; `name` heads the paragraph."""
+    prefix = f"{name}: " if name else ""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"\n{prefix}{error}\n")
+    except OSError as error:
+        if message := cannot_write_message(error):
+            sys.exit(f"\n{prefix}{message}\n")
+        raise

@@ -1,0 +1,134 @@
+"""Settings of the machine, not of the experiment: environment variables, each with a default that always works.
+
+DECONVNET_DEVICE         cpu | cuda (default: cuda where there is one)
+DECONVNET_PRECISION      32-true | tf32 (on a GPU) | bf16-mixed (default: 32-true, so that results stay comparable)
+DECONVNET_CORES          worker processes of the stages without a network (default: all cores)
+DECONVNET_CLUSTER        tcp://host:port of a dask scheduler whose workers are used instead (default: none)
+DECONVNET_MICRO_BATCHES  micro-batches that go through the network together in training; they share its memory
+                         (default: all on a GPU, except in 32-true, where that is slower; 1 on a CPU)
+DECONVNET_PROCESSES      processes that share each training batch, one per GPU (default: 1)
+DECONVNET_TORCHRUN       further options for torchrun, which starts them: several machines (default: none)
+DECONVNET_WORKERS        processes that prepare training batches, for each training process (default: 0 on a CPU, else
+                         its share of the cores - 1, at most 8: each keeps two batches ready in shared memory)
+DECONVNET_THREADS        threads of the arithmetic (default: its share of the cores; may change the last digits)
+DECONVNET_CHECKPOINT     seconds between two checkpoints of a training (default: 60; 0: after each iteration)
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+import psutil
+
+from deconvnet.config.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("32-true", "tf32", "bf16-mixed")
+MAX_WORKERS = 8  # more were not measured, and each keeps two batches in shared memory
+
+
+def read_int(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise UserError(f"{name} must be a whole number, not '{value}'.")
+    return int(value)
+
+
+def device() -> "torch.device":
+    import torch  # late: stages that only need cores() start seconds sooner
+
+    name = os.environ.get("DECONVNET_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"DECONVNET_DEVICE must be cpu or cuda, not '{name}'.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("DECONVNET_DEVICE is cuda, but torch sees no GPU on this machine: unset it.")
+    if name == "cuda" and world_size() > 1:
+        if (gpus := torch.cuda.device_count()) <= local_rank():
+            raise UserError(
+                f"DECONVNET_PROCESSES is {world_size()}, but torch sees {gpus} GPU(s), and each process needs its own."
+            )
+        return torch.device(name, local_rank())
+    return torch.device(name)
+
+
+def precision() -> str:
+    """Fabric's name for the precision. Also sets torch's TF32 switches, which are on for convolutions by default."""
+    import torch
+
+    name = os.environ.get("DECONVNET_PRECISION", "32-true")
+    if name not in PRECISIONS:
+        raise UserError(f"DECONVNET_PRECISION must be {', '.join(PRECISIONS)}, not '{name}'.")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = name != "32-true"
+    return name.replace("tf32", "32-true")
+
+
+def cores() -> int:
+    return max(read_int("DECONVNET_CORES", len(os.sched_getaffinity(0))), 1)
+
+
+def processes() -> int:
+    return max(read_int("DECONVNET_PROCESSES", 1), 1)
+
+
+def torchrun_options() -> list[str]:
+    return os.environ.get("DECONVNET_TORCHRUN", "").split()
+
+
+def micro_batches_at_once(total: int) -> int:
+    """How many of a batch's `total` micro-batches go through the network together."""
+    one_by_one = device().type == "cpu" or os.environ.get("DECONVNET_PRECISION", "32-true") == "32-true"
+    return min(max(read_int("DECONVNET_MICRO_BATCHES", 1 if one_by_one else total), 1), total)
+
+
+def world_size() -> int:
+    """How many processes share the training that this process takes part in, as torchrun sets it; else 1."""
+    return read_int("WORLD_SIZE", 1)
+
+
+def rank() -> int:
+    """The number of this process among them. Rank 0 writes the results."""
+    return read_int("RANK", 0)
+
+
+def local_rank() -> int:
+    """Its number on this machine, which is the number of its GPU."""
+    return read_int("LOCAL_RANK", rank())
+
+
+def check_micro_batches(micro_batches: int, processes: int) -> None:
+    """Raises UserError if the micro-batches of a batch cannot be shared evenly among the processes."""
+    if micro_batches % processes:
+        divisors = ", ".join(str(n) for n in range(1, micro_batches + 1) if micro_batches % n == 0)
+        raise UserError(
+            f"A batch of {micro_batches} micro-batches cannot be shared evenly by {processes} processes: set "
+            f"DECONVNET_PROCESSES to one of {divisors}."
+        )
+
+
+def cluster() -> str | None:
+    return os.environ.get("DECONVNET_CLUSTER") or None
+
+
+def workers() -> int:
+    share = max(cores() // world_size() - 1, 0)
+    return read_int("DECONVNET_WORKERS", 0 if device().type == "cpu" else min(share, MAX_WORKERS))
+
+
+def threads() -> int:
+    usable = len(os.sched_getaffinity(0))
+    usable = min(psutil.cpu_count(logical=False) or usable, usable)
+    return max(read_int("DECONVNET_THREADS", usable // world_size()), 1)
+
+
+def checkpoint_seconds() -> int:
+    return read_int("DECONVNET_CHECKPOINT", 60)
+
+
+def local_world_size() -> int:
+    """How many of those processes run on this machine."""
+    return read_int("LOCAL_WORLD_SIZE", world_size())
+
+
+def nodes() -> int:
+    return world_size() // local_world_size()

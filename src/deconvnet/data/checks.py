@@ -1,0 +1,179 @@
+"""What can be wrong with a list, a photograph or a mask in VOC layout: each finding with what to do."""
+
+import hashlib
+import itertools
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from deconvnet.data import reading, voc
+from deconvnet.data.reading import FileError
+from deconvnet.data.voc import CLASSES, IMAGES, INSTANCES, LABELS, VOID
+
+LAYOUT_ADVICE = "Name a folder in VOC layout (in the official archive: VOCdevkit/VOC2012), or add the sub-folder"
+EXIF_ORIENTATION = 274  # EXIF tag: 1 is upright, 2-8 are turned or mirrored
+MAX_MIXED_SHARE = 0.05  # of an instance's pixels that may have another class than the majority; VOC's have none
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with one file or folder. `problem` is a predicate: "is missing"."""
+
+    file: str
+    problem: str
+    advice: str
+    severity: str  # error | note
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.problem}. {self.advice}."
+
+
+def error(file, problem: str, advice: str, severity: str = "error") -> Finding:
+    return Finding(reading.printable(file), problem, advice, severity)
+
+
+def note(file, problem: str, advice: str) -> Finding:
+    return error(file, problem, advice, "note")
+
+
+def attempt(found: list[Finding], read: Callable, *arguments):
+    """The result of `read`; None and one more finding if it raises FileError."""
+    try:
+        return read(*arguments)
+    except FileError as failed:
+        found.append(error(failed.file, failed.problem, failed.advice))
+
+
+def list_entries(path: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        problem = "is a link to a folder that does not exist" if os.path.islink(path) else "is missing"
+    except NotADirectoryError:
+        problem = "is not a folder"
+    except OSError as failed:
+        raise FileError(path, f"cannot be read ({failed.strerror})", "Change its permissions or links") from None
+    raise FileError(path, problem, LAYOUT_ADVICE)
+
+
+def check_list(path: Path, names: list[str]) -> Iterator[Finding]:
+    """What is wrong with a list that reading.read_lines() can read."""
+    content = path.read_bytes().decode()
+    lines = content.removeprefix("\ufeff").splitlines()
+    oddities = {
+        "begins with a byte-order mark": content.startswith("\ufeff"),
+        "has CRLF line ends": "\r" in content,
+        "has blank lines": any(not line.strip() for line in lines),
+        "has spaces around ids": any(line.strip() not in ("", line) for line in lines),
+    }
+    for problem, there in oddities.items():
+        if there:
+            yield note(path, problem, "It is passed over here; write plain lines for other programs")
+    if not names:
+        yield error(path, "lists no image", "Write at least one id into it")
+    for name, times in Counter(names).items():
+        if times > 1:
+            yield error(path, f"lists {reading.short(name)} {times} times", "Keep one of these lines")
+        if failed := reading.id_error(path, name):
+            yield error(failed.file, failed.problem, failed.advice)
+
+
+def check_overlaps(folder: Path, lists: dict[str, list[str]]) -> Iterator[Finding]:
+    for first, second in itertools.combinations(lists, 2):
+        if shared := sorted(set(lists[first]) & set(lists[second])):
+            problem = f"and {second}.txt share {len(shared)} id(s): {_first(shared)}"
+            yield error(voc.list_path(folder, first), problem, "Keep each id in one of them")
+
+
+def check_image(folder: Path, name: str, subs: Iterable[str]) -> tuple[list[Finding], bytes | None]:
+    """What is wrong with the three files of an id, as far as `subs` has their folders, and a hash of the picture."""
+    photograph, mask, objects = (kind(folder, name) for kind in (voc.image_path, voc.labels_path, voc.instances_path))
+    found, pixels, shapes = [], None, {}
+    image = attempt(found, reading.decode, photograph, "JPEG", voc.MISSING) if IMAGES in subs else None
+    labels = attempt(found, voc.read_labels, folder, name) if LABELS in subs else None
+    instances = attempt(found, voc.read_instances, folder, name) if INSTANCES in subs else None
+    if image is not None:
+        found += _check_photograph(photograph, image)
+        pixels = hashlib.blake2b(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()
+        shapes[photograph] = image.size
+    shapes |= {path: array.shape[::-1] for path, array in ((mask, labels), (objects, instances)) if array is not None}
+    for path, (width, height) in shapes.items():
+        wide, high = next(iter(shapes.values()))
+        if (width, height) != (wide, high):
+            other = "photograph" if image is not None else "class mask"
+            problem = f"is {width} x {height} pixels, its {other} {wide} x {high}"
+            found.append(error(path, problem, "Make photograph and masks equally large"))
+    if labels is not None and (labels == VOID).all():
+        advice = "Nothing is learned from it or measured on it. Label it, or take its id out of the lists"
+        found.append(note(mask, "is void throughout", advice))
+    if labels is not None and instances is not None and labels.shape == instances.shape:
+        found += _check_objects(folder, name, voc.count_pixels(labels, instances))
+    return found, pixels
+
+
+def _check_photograph(path: Path, image: Image.Image) -> Iterator[Finding]:
+    if image.mode == "L":
+        yield note(path, "is greyscale", "It is read as RGB with three equal channels; leave it if it is meant so")
+    elif image.mode != "RGB":
+        yield error(path, f"has {image.mode} colours", "Convert it to RGB: programs differ in how they show it")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            orientation = image.getexif().get(EXIF_ORIENTATION)
+    except Exception:  # broken metadata turn nothing; PIL raises as many kinds for them as for broken pictures
+        orientation = None
+    if orientation in range(2, 9):
+        problem = f"is turned or mirrored by its EXIF orientation, {orientation}, and its masks are not"
+        advice = "Store it as it lies over its masks, without the tag (ImageMagick: mogrify -auto-orient, or -strip)"
+        yield error(path, problem, advice)
+
+
+def _check_objects(folder: Path, name: str, counts: np.ndarray) -> Iterator[Finding]:
+    """What does not fit between the two masks. counts: pixels of each instance and class, (256, 256)."""
+    path, of_class = voc.instances_path(folder, name), counts[:, 1 : len(CLASSES)]
+    for instance in map(int, np.flatnonzero(counts[1:VOID].any(axis=1)) + 1):
+        votes = of_class[instance]
+        if counts[instance, VOID] == counts[instance].sum():
+            problem = f"has instance {instance} without an area: {LABELS}/{name}.png is void at all of its pixels"
+            yield error(path, problem, "Give its pixels a class there, or remove the instance")
+        elif not votes.any():
+            failed = voc.no_class_error(folder, name, instance)
+            yield error(failed.file, failed.problem, failed.advice)
+        elif np.count_nonzero(votes) > 1:
+            shares = ", ".join(f"{CLASSES[k + 1]} ({votes[k]} pixels)" for k in np.flatnonzero(votes))
+            report = error if votes.sum() - votes.max() > MAX_MIXED_SHARE * votes.sum() else note
+            problem = f"has instance {instance} over several classes: {shares}"
+            yield report(path, problem, "Give each instance one class; here most pixels decide")
+    bare, pixels = of_class[[0, VOID]].sum(axis=0), of_class.sum(axis=0)
+    for k in np.flatnonzero(bare):
+        report = error if bare[k] == pixels[k] else note  # VOC's own lack none; masks made from boxes lack some
+        problem = f"has no instance at {bare[k]} of the {pixels[k]} pixels of class {k + 1}, {CLASSES[k + 1]}"
+        yield report(path, problem, "Give each object a number of its own")
+
+
+def check_repeated(folder: Path, hashes: dict[str, bytes | None], lists: dict[str, list[str]]) -> Iterator[Finding]:
+    """The same picture under two ids: what is learned from must not be measured on."""
+    first_of = {}
+    for name, pixels in hashes.items():
+        if pixels and (first := first_of.setdefault(pixels, name)) != name:
+            one, other = (next(split for split in lists if n in lists[split]) for n in (first, name))
+            where = "" if one == other else f", which is in {one}.txt, not in {other}.txt"
+            report = error if where else note
+            yield report(voc.image_path(folder, name), f"is the same picture as {first}.jpg{where}", "Keep one of them")
+
+
+def check_unlisted(folder: Path, entries: dict, names: list[str], splits: Iterable[str]) -> Iterator[Finding]:
+    """One note a sub-folder: the official archive has thousands of photographs for other tasks."""
+    for sub, suffix in ((IMAGES, ".jpg"), (LABELS, ".png"), (INSTANCES, ".png")):
+        if extra := sorted(set(entries.get(sub, [])) - {f"{name}{suffix}" for name in names}):
+            problem = f"has {len(extra)} file(s) that {', '.join(splits)} do not list: {_first(extra)}"
+            yield note(folder / sub, problem, "They are not used. List them, or leave them")
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(map(reading.short, names[:5])) + (", ..." if len(names) > 5 else "")

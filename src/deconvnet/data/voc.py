@@ -1,0 +1,166 @@
+"""The PASCAL VOC segmentation layout: one reader for every data source.
+
+    JPEGImages/<id>.jpg                 photographs
+    SegmentationClass/<id>.png          class of each pixel: 0 background, 1-20 objects, 255 void
+    SegmentationObject/<id>.png         instance of each pixel: 0 background, 1-254 instances, 255 void
+    ImageSets/Segmentation/<split>.txt  one id a line
+
+Masks are palette (or greyscale) PNGs: the stored index is the label, the colour is only for the eye.
+
+    python -m deconvnet.data.validate FOLDER [--json]      everything that is wrong with a folder: see validate.py
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from deconvnet.config.errors import UserError
+from deconvnet.data.reading import FileError, decode, read_ids, read_mask, short, wrong_id
+from deconvnet.utils.files import write_atomic
+
+CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+VOID = 255
+SPLITS = ("train", "dev", "val")
+SIZES = ("small", "medium", "large")
+IMAGES = "JPEGImages"
+LABELS = "SegmentationClass"
+INSTANCES = "SegmentationObject"
+LISTS = "ImageSets/Segmentation"
+MISSING = f"Put it there, or take its id out of the lists in {LISTS}"
+OBJECT_COLUMNS = ["image", "instance", "label", "x1", "y1", "x2", "y2", "pixels", "width", "height"]
+
+
+def palette() -> np.ndarray:
+    """VOC's colour map, (256, 3) uint8: the bits of the label go to R, G, B in turn, highest bit first."""
+    labels = np.arange(256)
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((labels >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
+    return colours
+
+
+def colorize(labels) -> np.ndarray:
+    """Integer labels (H, W) in 0-255 to VOC's colours (H, W, 3) uint8."""
+    return palette()[labels]
+
+
+def save_mask(path, labels) -> None:
+    """Write integer labels (H, W) in 0-255 as a palette PNG with VOC's colour map."""
+    image, content = Image.fromarray(np.asarray(labels).astype(np.uint8)), io.BytesIO()
+    image.putpalette(palette().tobytes())
+    image.save(content, format="PNG")
+    write_atomic(Path(path), content.getvalue(), durable=False)
+
+
+def list_path(folder, split) -> Path:
+    """Where a split's list of ids lies."""
+    return Path(folder, LISTS, f"{split}.txt")
+
+
+def image_path(folder, name) -> Path:
+    return _path(folder, IMAGES, name, ".jpg")
+
+
+def labels_path(folder, name) -> Path:
+    return _path(folder, LABELS, name, ".png")
+
+
+def instances_path(folder, name) -> Path:
+    return _path(folder, INSTANCES, name, ".png")
+
+
+def _path(folder, sub: str, name: str, suffix: str) -> Path:
+    """Whatever its list was read with, an id leads to no other folder. Raises UserError."""
+    if reason := wrong_id(name):
+        raise UserError(f"No file in {Path(folder, sub)} can have the id '{short(name)}', which {reason}.")
+    return Path(folder, sub, f"{name}{suffix}")
+
+
+def read_list(folder, split) -> list[str]:
+    """The ids of a split, in the list's order. Raises FileError as `read_ids` does."""
+    return read_ids(list_path(folder, split))
+
+
+def read_image(folder, name) -> np.ndarray:
+    """The photograph as RGB, (H, W, 3) uint8. Raises FileError if it is missing, truncated or not a JPEG."""
+    return np.array(decode(image_path(folder, name), "JPEG", MISSING).convert("RGB"))
+
+
+def read_labels(folder, name) -> np.ndarray:
+    """The class mask, (H, W) uint8 with values 0-20 and 255 (void).
+
+    Raises FileError if it is missing, truncated, not a palette or greyscale PNG, or has another value.
+    """
+    path = labels_path(folder, name)
+    labels = read_mask(path, MISSING)
+    wrong = labels[(labels >= len(CLASSES)) & (labels != VOID)]
+    if wrong.size:
+        values = ", ".join(map(str, np.unique(wrong)[:5]))
+        raise FileError(
+            path,
+            f"has class values outside 0-{len(CLASSES) - 1} and {VOID}: {values} ({wrong.size} pixels)",
+            f"Write the VOC class index of each pixel, and {VOID} for void",
+        )
+    return labels
+
+
+def read_instances(folder, name) -> np.ndarray:
+    """The instance mask, (H, W) uint8: 0 background, 1-254 instances, 255 void.
+
+    Raises FileError if it is missing, truncated or not a palette or greyscale PNG.
+    """
+    return read_mask(instances_path(folder, name), MISSING)
+
+
+def count_pixels(labels: np.ndarray, instances: np.ndarray) -> np.ndarray:
+    """Pixels of each instance and class, (256, 256) int64, from two uint8 masks (H, W)."""
+    pairs = instances.astype(np.intp) * 256 + labels
+    return np.bincount(pairs.ravel(), minlength=256 * 256).reshape(256, 256)
+
+
+def no_class_error(folder, name, instance: int) -> FileError:
+    return FileError(
+        instances_path(folder, name),
+        f"has instance {instance} without a class: no pixel of it has one in {LABELS}/{name}.png",
+        "Give its pixels a class there, or remove the instance",
+    )
+
+
+def objects(folder, names) -> pd.DataFrame:
+    """One row per instance of the images `names`, in their order, for a folder that validate.check() finds sound.
+
+    image: id; instance: its value in the instance mask; label: the class 1-20 that most of its pixels have (void and
+    background do not vote); x1, y1, x2, y2: tight box in pixels, half-open; pixels: its area; width, height: of the
+    image. Raises FileError for a mask that cannot be read and for an instance without a class.
+    """
+    rows = []
+    for name in tqdm(names, desc="objects", unit="image"):
+        labels, instances = read_labels(folder, name), read_instances(folder, name)
+        height, width = labels.shape
+        counts = count_pixels(labels, instances)
+        pixels = counts.sum(axis=1)
+        for instance in map(int, np.flatnonzero(pixels[1:VOID]) + 1):
+            votes = counts[instance, 1 : len(CLASSES)]
+            if not votes.any():
+                raise no_class_error(folder, name, instance)
+            mask = instances == instance
+            columns, lines = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+            box = columns[0], lines[0], columns[-1] + 1, lines[-1] + 1
+            label = int(votes.argmax()) + 1
+            rows.append((name, instance, label, *map(int, box), int(pixels[instance]), width, height))
+    return pd.DataFrame(rows, columns=OBJECT_COLUMNS)
+
+
+def size_bin(objects: pd.DataFrame, small: float, medium: float) -> pd.Series:
+    """small, medium or large by √(box area) / √(image area)."""
+    box = (objects["x2"] - objects["x1"]) * (objects["y2"] - objects["y1"])
+    relative = np.sqrt(box / (objects["width"] * objects["height"]))
+    return pd.cut(relative, [0, small, medium, np.inf], right=False, labels=SIZES)

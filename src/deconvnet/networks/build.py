@@ -1,0 +1,44 @@
+"""The networks that the settings describe, with their layers for the device at hand."""
+
+import torch
+from torch import nn
+
+from deconvnet.config import machine
+from deconvnet.config.schema import Params
+from deconvnet.networks.deconvnet import DeconvNet, Encoder
+from deconvnet.networks.fcn import FCN8s
+from deconvnet.networks.fuse import use_gpu_layers
+
+
+class Classifier(nn.Module):
+    """(N, 3, size, size) RGB in 0–255 → (N, classes) scores: the encoder, its fc layers, and one linear layer."""
+
+    def __init__(self, encoder: Encoder, fc: int, classes: int = 21):
+        super().__init__()
+        self.encoder = encoder
+        self.score = nn.Linear(fc, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pools, _ = self.encoder(x)
+        return self.score(self.encoder.fc7(self.encoder.fc6(pools[-1])).flatten(1))
+
+
+def for_device(network: nn.Module) -> nn.Module:
+    return use_gpu_layers(network) if machine.device().type == "cuda" else network
+
+
+def make_deconvnet(params: Params) -> DeconvNet:
+    n = params.network
+    return for_device(DeconvNet(blocks=n.blocks, fc=n.fc, size=n.size, bn_eps=n.bn_eps, std=n.pixel_std))
+
+
+def make_fcn(params: Params) -> FCN8s:
+    n, fcn = params.network, params.fcn
+    bn_eps = n.bn_eps if fcn.batch_norm else None
+    shape = {"blocks": n.blocks, "fc": n.fc, "size": n.size, "std": n.pixel_std}
+    return for_device(FCN8s(**shape, bn_eps=bn_eps, dropout=fcn.dropout, padding=fcn.padding))
+
+
+def make_classifier(params: Params) -> Classifier:
+    """Of the backbone's training: DeconvNet's encoder with one linear layer on top."""
+    return Classifier(make_deconvnet(params).encoder, params.network.fc)

@@ -1,0 +1,98 @@
+"""What is checked before DVC starts: settings, data, weights. And the list of what the data stage will read."""
+
+import os
+from pathlib import Path
+
+from deconvnet.config import params
+from deconvnet.config.errors import UserError
+from deconvnet.config.paths import ROOT
+from deconvnet.config.schema import SOLVERS, Params
+from deconvnet.data import validate, voc
+from deconvnet.utils.files import fingerprint, write_json
+
+DEFAULT = "icons"
+
+
+def settings_of(profile: str, data: Path | None, seed: int = 0) -> dict:
+    """The default profile is params.yaml as it is, others are composed from conf/. Raises UserError if unsound.
+
+    With `seed`, 100 times that is added to each seed of training: a separate run with its own name.
+    """
+    if profile == DEFAULT and data:
+        raise UserError(f"DATA goes with PROFILE=voc: the default profile generates its data and would ignore {data}.")
+    settings = params.read_yaml(params.PARAMS) if profile == DEFAULT and not seed else params.compose(profile)
+    if data:
+        settings = params.merge(settings, {"data": {"source": "folder", "root": str(data.expanduser().resolve())}})
+    if seed:
+        solvers = {name: {"seed": settings[name]["seed"] + 100 * seed} for name in SOLVERS}
+        settings = params.merge(settings, solvers | {"profile": f"{profile}-seed{seed}"})
+    return settings
+
+
+def check(settings: dict) -> Params:
+    """Finds what would otherwise fail after a while. Raises UserError."""
+    name = "params.yaml" if settings.get("profile") == DEFAULT else f"Profile {settings.get('profile')}"
+    checked = params.validate(settings, name)
+    if checked.data.source == "folder":
+        if not checked.data.root:
+            raise UserError(f"PROFILE={checked.profile} needs a folder in VOC layout: add DATA=/path/to/folder.")
+        root = Path(checked.data.root)
+        validate.require(root, validate.given_splits(root))
+    if checked.data.source == "voc2012" and not checked.data.root:
+        raise UserError("data.source voc2012 needs data.root, the folder of its downloads.")
+    if test := checked.data.test_root:
+        check_test_list(ROOT / test)
+    check_weights(checked)
+    forest = checked.proposals.forest
+    if forest and "://" not in forest and not (ROOT / forest).is_file():
+        raise UserError(f"proposals.forest: {forest} does not exist; with edges: learned none is needed.")
+    return checked
+
+
+def check_test_list(root: Path) -> None:
+    try:
+        names = voc.read_list(root, "test")
+        if not names:
+            raise UserError(f"{voc.list_path(root, 'test')} is empty.")
+        voc.read_image(root, names[0])
+    except UserError as error:
+        raise UserError(f"data.test_root: {error}") from None
+
+
+def check_weights(settings: Params) -> None:
+    """Reads the .caffemodel files that the settings name, before anything else takes hours. Raises UserError."""
+    from deconvnet.networks import build, caffe, weights  # late: seconds, and most runs have no such file
+
+    files = (
+        (settings.backbone.path, lambda: weights.plain_encoder(build.make_deconvnet(settings).encoder)),
+        (settings.weights.deconvnet.path, lambda: build.make_deconvnet(settings)),
+        (settings.weights.fcn8s.path, lambda: build.make_fcn(settings)),
+    )
+    for path, make in files:
+        if not path:
+            continue
+        if not (ROOT / path).is_file():
+            raise UserError(f"{path} does not exist: put the .caffemodel there, or name another path in conf/.")
+        layers = caffe.read(ROOT / path)
+        try:
+            caffe.convert(make(), layers)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+
+def list_source(settings: Params, path: Path) -> None:
+    """Writes data/source.json, on which the data stage depends: the source, and the sizes and times of its files.
+
+    Downloads have checksums of their own, and icon scenes read no file. For a folder it lists what the splits name, so
+    that other files in the folder do not matter.
+    """
+    source = {"source": settings.data.source, "files": None}
+    if settings.data.source == "folder":
+        root = Path(settings.data.root)
+        splits = validate.given_splits(root)
+        files = [voc.list_path(root, split) for split in splits]
+        for name in (name for split in splits for name in voc.read_list(root, split)):
+            files += [voc.image_path(root, name), voc.labels_path(root, name), voc.instances_path(root, name)]
+        stats = [(str(f.relative_to(root)), s.st_size, s.st_mtime_ns) for f in files for s in [os.stat(f)]]
+        source["files"] = {"count": len(files), "fingerprint": fingerprint(str(root), stats)}
+    write_json(path, source)

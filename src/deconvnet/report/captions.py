@@ -1,0 +1,77 @@
+"""What is said below figures and tables: where a result comes from, and what each figure shows."""
+
+from dataclasses import dataclass
+
+from deconvnet.config.schema import SOLVERS, Params
+
+
+def caption(settings: Params, split: str, images: int, experiment: str, compute: dict[str, dict[str, int]]) -> str:
+    """Where a result comes from: data set, split, seeds, experiment id, and training compute."""
+    deconvnet = (compute["stage1"]["flops"] + compute["stage2"]["flops"]) / 1e12
+    seeds = ", ".join(str(getattr(settings, name).seed) for name in SOLVERS)
+    edges = {"forest": "the structured forest", "learned": "learned boundaries", "gradient": "gradient edges"}
+    return (
+        f"Profile {settings.profile}: {settings.data.source} {split}, {images} images; seeds {seeds} (boundaries, "
+        f"backbone, stage 1, stage 2, FCN-8s); experiment {experiment}. "
+        f"Edge Boxes on {edges[settings.proposals.edges]}. "
+        f"Training compute, forward and backward, backbone excluded: DeconvNet {deconvnet:.1f} TFLOP, "
+        f"FCN-8s {compute['fcn8s']['flops'] / 1e12:.1f} TFLOP."
+    )
+
+
+def short_caption(settings: Params, split: str, images: int, experiment: str) -> str:
+    """The same in a line, for figures."""
+    seeds = ", ".join(str(getattr(settings, name).seed) for name in SOLVERS)
+    return (
+        f"{settings.profile}: {settings.data.source} {split}, {images} images; seeds {seeds}; experiment {experiment}"
+    )
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of reports/figures: what it is called, what it shows, and the notebook that drew it."""
+
+    file: str
+    title: str
+    text: str
+    notebook: str
+    section: str = "figures"
+
+    @property
+    def alt(self) -> str:
+        return f"{self.title}: {self.text.split('. ')[0].rstrip('.')}"
+
+
+FIGURES = [
+    Figure("claims", "Effects and intervals", "Each claim's effect with its 95 % interval; where the paper gives one, "
+           "its effect as a star.", "claims", "claims"),
+    Figure("proposals", "C4, more proposals", "Mean IoU of DeconvNet against the number of proposals, best first and "
+           "largest first, with 95 % intervals.", "claims", "claims"),
+    Figure("sizes", "C5, objects by size", "Pixel recall and IoU of single objects by size, with 95 % intervals.",
+           "claims", "claims"),
+    Figure("layers", "C8, energy on the target", "The share of each decoder layer's energy that lies on the object in "
+           "the centre of its crop, against the object's share of the area.", "claims", "claims"),
+    Figure("calibration", "Calibration", "Reliability diagram: accuracy against probability. The CRF uses these "
+           "probabilities. A first point below 0.1 is of pixels where no class has a score above 0, for instance where "
+           "there is no proposal: 21 equal probabilities, 1/21, labelled background.", "claims", "claims"),
+    Figure("figure1", "Figure 1, the limits of FCN", "(a) Large objects that FCN-8s labels inconsistently: part of "
+           "them as their class, part as another object's; (b) images with the most small objects of which it finds no "
+           "pixel. Selected by these rules.", "figures"),
+    Figure("figure2", "Figure 2, the architecture", "Drawn from the network object: block height ∝ √(side of "
+           "the map), width ∝ log(channels); the number of channels is printed below.",
+           "figures"),
+    Figure("figure3", "Figure 3, unpooling and deconvolution", "Pooling keeps switches, unpooling uses them; "
+           "convolution sums 3×3 inputs, deconvolution spreads each input over 3×3 outputs. The numbers are torch's.",
+           "figures"),
+    Figure("figure4", "Figure 4, inside the decoder", "Activations for the largest bicycle of val (or the largest "
+           "object, if there is none), from the coarsest deconvolution to the last: of each layer the channel with the "
+           "most energy on the object less the energy off it.", "decoder"),
+    Figure("figure5", "Figure 5, class probabilities", "The probability of dog and of bicycle by both networks, where "
+           "val has the largest of each; dark is 0, yellow 1.", "figures"),
+    Figure("figure6", "Figure 6, instance-wise prediction", "The result as proposals are added from the largest to the "
+           "smallest, in the images of val with the most objects.", "proposal_study"),
+    Figure("figure7", "Figure 7, results", "Images of val by the mean IoU of single images: (a) DeconvNet furthest "
+           "above FCN-8s, (b) furthest below, (c) the ensemble furthest above both.", "figures"),
+    Figure("overlays", "Overlays", "The first images of val, with half-transparent labels.", "figures"),
+    Figure("per_class", "IoU of each class", "The five methods, class by class.", "evaluate"),
+]  # fmt: skip

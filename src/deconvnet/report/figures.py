@@ -1,0 +1,161 @@
+"""The pictures of the notebooks and of reports/figures, the same byte for byte each time."""
+
+from pathlib import Path
+from textwrap import fill
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from deconvnet.data.voc import CLASSES, VOID, colorize
+
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito: told apart by colour-blind eyes
+HEAT = "viridis"
+
+
+def save(figure: Figure, path: Path, caption: str = "") -> None:
+    """Writes a PNG; `caption` (data set, split, seeds, experiment) goes below the figure and into the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if caption:
+        figure.draw_without_rendering()
+        lowest = figure.get_tightbbox().y0 - 0.06  # inches
+        figure.set_layout_engine("none")  # the layout stands; the canvas grows by the caption, and legends must stay
+        for legend in figure.legends:
+            legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+        lines = fill(caption, max(int(16 * figure.get_figwidth()), 40))  # characters of 8 pt to an inch
+        figure.text(0.5, lowest / figure.get_figheight(), lines, fontsize=8, color="0.2", ha="center", va="top")
+    metadata = {"Software": None, "Description": caption or None}
+    figure.savefig(path, dpi=110, metadata=metadata, bbox_inches="tight", pad_inches=0.08)
+
+
+def grid(
+    rows: list[list[np.ndarray]], columns: list[str], titles: list[str] | None = None, width: float = 2.2
+) -> Figure:
+    """Pictures in rows under column headings; 2-D arrays are label maps and get VOC's colours. No rows: a line."""
+    if not rows:
+        figure = plt.figure(figsize=(width * max(len(columns), 2), 0.6))
+        figure.text(0.5, 0.5, "No image fits the rule of this figure.", ha="center", va="center", fontsize=9)
+        return figure
+    first = rows[0][0]
+    height = width * first.shape[0] / first.shape[1]
+    size = (width * len(columns), height * len(rows) + 0.6)
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            axes[i, j].imshow(colorize(picture) if picture.ndim == 2 else picture, interpolation="nearest")
+            axes[i, j].set(xticks=[], yticks=[])
+        if titles:
+            axes[i, 0].set_ylabel(titles[i], fontsize=8)
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.set_title(title, fontsize=9)
+    return figure
+
+
+def add_legend(figure: Figure, labels: list[np.ndarray]) -> None:
+    """Names the classes that occur in the label maps, in VOC's colours, below the figure."""
+    shown = [int(c) for c in sorted(set().union(*(np.unique(m) for m in labels))) if c != VOID]
+    if not shown:
+        return
+    patches = [Patch(color=colorize(np.array([[c]], np.uint8))[0, 0] / 255, label=CLASSES[c]) for c in shown]
+    figure.legend(handles=patches, loc="outside lower center", ncols=8, fontsize=7, frameon=False)
+
+
+def add_colour_bar(figure: Figure, columns: int, label: str) -> None:
+    """Beside a grid whose last `columns` columns are `heat` pictures: which colour is which value from 0 to 1."""
+    if figure.axes:
+        shape = figure.axes[0].get_gridspec()
+        axes = np.array(figure.axes).reshape(shape.nrows, shape.ncols)[:, -columns:]
+        figure.colorbar(ScalarMappable(cmap=HEAT), ax=axes.ravel().tolist(), label=label, aspect=30)
+
+
+def curve(rows: pd.DataFrame, title: str) -> Figure:
+    """Loss against iterations, on the left axis; the learning rate's factor on the right."""
+    figure, axis = plt.subplots(figsize=(6, 2.8), layout="constrained")
+    axis.plot(rows["step"], rows["loss"], color=LINES[0], label="training batches")
+    validation = rows.dropna(subset=["dev_loss"]) if "dev_loss" in rows else rows.iloc[:0]
+    if len(validation):
+        axis.plot(validation["step"], validation["dev_loss"], "o--", color=LINES[1], label="dev batches")
+    axis.set(xlabel="iterations", ylabel="loss", title=title)
+    axis.legend(loc="upper right", frameon=False)
+    other = axis.twinx()
+    other.plot(rows["step"], rows["lr"], color="0.7", lw=1)
+    other.set_ylabel("learning rate", color="0.5")
+    axis.set_zorder(other.get_zorder() + 1)
+    axis.patch.set_visible(False)
+    return figure
+
+
+def boxes_on(images: list[np.ndarray], drawn: list[np.ndarray], titles: list[str]) -> Figure:
+    """Each image with boxes (N, 4) over it."""
+    figure, axes = plt.subplots(1, len(images), figsize=(3 * len(images), 2.6), squeeze=False, layout="constrained")
+    for axis, image, boxes, title in zip(axes[0], images, drawn, titles, strict=True):
+        axis.imshow(image)
+        for x1, y1, x2, y2 in np.asarray(boxes)[:, :4]:
+            axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec="#F0E442", lw=0.8))
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(title, fontsize=9)
+    return figure
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    """(H, W) in 0–1 as a grey picture, uint8 (H, W, 3)."""
+    return (255 * values).round().astype(np.uint8)[..., None].repeat(3, axis=2)
+
+
+def grey_targets(targets: np.ndarray) -> np.ndarray:
+    """boundaries.boundary_targets as a picture: boundary white, void grey."""
+    return grey(np.select([targets == 1, targets == VOID], [1.0, 0.5], 0.0))
+
+
+def heat(probability: np.ndarray) -> np.ndarray:
+    """(H, W) in 0–1 in the colours of viridis, uint8 (H, W, 3)."""
+    return plt.get_cmap(HEAT)(probability, bytes=True)[..., :3]
+
+
+def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The objects' colours half over the photograph; background stays as it is."""
+    mixed = cv2.addWeighted(image, 0.5, colorize(labels), 0.5, 0)
+    return np.where(labels[..., None] > 0, mixed, image)
+
+
+def recall_curves(recalls: dict[str, pd.DataFrame], title: str) -> Figure:
+    """A panel for each column (all objects, small, …), a line for each source; rows are numbers of boxes."""
+    columns = next(iter(recalls.values())).columns
+    figure, axes = plt.subplots(1, len(columns), figsize=(2.6 * len(columns), 2.8), sharey=True, layout="constrained")
+    for axis, column in zip(axes, columns, strict=True):
+        for (source, table), colour, mark in zip(recalls.items(), LINES, "osd", strict=False):
+            axis.plot(table.index, table[column], color=colour, marker=mark, ms=3, label=source)
+        axis.set(xscale="log", xlabel="boxes", title=f"{column} objects", ylim=(0, 1))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("recall (IoU ≥ 0.5)")
+    axes[0].legend(fontsize=7, frameon=False)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def bars(table: pd.DataFrame, ylabel: str, title: str) -> Figure:
+    """Grouped bars: a group per row, a colour per column."""
+    figure, axis = plt.subplots(figsize=(max(7.5, 0.55 * len(table) + 2), 3), layout="constrained")
+    table.plot.bar(ax=axis, color=list(LINES[: table.shape[1]]), width=0.8, rot=45 if len(table) > 6 else 0)
+    axis.set(ylabel=ylabel, xlabel="", title=title)
+    axis.legend(fontsize=7, frameon=False, ncols=table.shape[1])
+    return figure
+
+
+def activations(picture: np.ndarray, panels: list[tuple[str, np.ndarray]]) -> Figure:
+    """Figure 4: the input and maps (values in 0–1), lettered, in the paper's jet colours."""
+    columns = (len(panels) + 2) // 2
+    figure, axes = plt.subplots(2, columns, figsize=(2 * columns, 4.6), layout="constrained")
+    axes[0, 0].imshow(picture)
+    for axis, (_, values) in zip(axes.flat[1:], panels, strict=False):
+        axis.imshow(values, cmap="jet", vmin=0, vmax=1, interpolation="nearest")
+    for axis, letter, (title, _) in zip(axes.flat, "abcdefghij", [("input", picture), *panels], strict=False):
+        axis.set_title(f"({letter}) {title}", fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.set_visible(bool(axis.images))
+    return figure

@@ -1,0 +1,53 @@
+"""The paper's figures 1, 5, 6 and 7: images that selection.py picks, in rows."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from deconvnet.data import voc
+from deconvnet.evaluation.per_image import PerImageCounts
+from deconvnet.inference import ensemble
+from deconvnet.report import figures, selection
+
+
+def labelled(rows: list[list[np.ndarray]], columns: list[str], titles: list[str], width: float = 2.2) -> Figure:
+    """A grid of images and label maps, with a legend of the classes in it."""
+    figure = figures.grid(rows, columns, titles, width)
+    figures.add_legend(figure, [picture for row in rows for picture in row if picture.ndim == 2])
+    return figure
+
+
+def figure1(run: PerImageCounts, names: list[str], small: float, large: float, rows: int) -> Figure:
+    """The limits of FCN, and DeconvNet's answer."""
+    why = selection.figure1(run, names, small, large, rows)
+    shown = [selection.row(name, ["fcn8s", "deconvnet"]) for name in why]
+    return labelled(shown, ["image", "ground truth", "FCN-8s", "DeconvNet"], [f"{n}\n{w}" for n, w in why.items()])
+
+
+def figure5(objects: pd.DataFrame, kinds: list[str]) -> Figure:
+    """The probability of a class by both networks, where val has its largest object."""
+    found = {kind: selection.largest(objects, voc.CLASSES.index(kind)) for kind in kinds}
+    found = {kind: name for kind, name in found.items() if name}
+    rows = []
+    for kind, name in found.items():
+        pair = [ensemble.method_probabilities(m, name, "mean")[voc.CLASSES.index(kind)] for m in ("fcn8s", "deconvnet")]
+        rows.append([*selection.row(name, []), *(figures.heat(probability) for probability in pair)])
+    titles = [f"{kind}\n{name}" for kind, name in found.items()]
+    figure = figures.grid(rows, ["image", "ground truth", "FCN-8s", "DeconvNet"], titles)
+    figures.add_colour_bar(figure, 2, "probability of the class")
+    return figure
+
+
+def figure6(rows: list[list[np.ndarray]], counts: list[int], names: list[str]) -> Figure:
+    """The rows of proposal_study.figure6_row under the numbers of proposals."""
+    grown = [f"{n} proposal{'s' * (n > 1)}" for n in counts]
+    return labelled(rows, ["image", *grown, "ground truth"], names, 1.6)
+
+
+def figure7(run: PerImageCounts, names: list[str], rows: int) -> Figure:
+    """Three groups of `rows` images, without and with the ensemble and the CRF."""
+    methods = ["fcn8s", "deconvnet", "edeconvnet", "edeconvnet_crf"]
+    groups = selection.figure7(run, names, rows)
+    shown = [selection.row(name, methods) for group in groups.values() for name in group]
+    titles = [f"{title}\n{name}" for title, group in groups.items() for name in group]
+    return labelled(shown, ["image", "ground truth", *(methods.METHODS[m] for m in methods)], titles, 1.9)

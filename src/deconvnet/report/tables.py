@@ -1,0 +1,195 @@
+"""The pages of reports/tables: table 1 with the published rows, the claims, the curves, table 2; and README's results.
+
+python -m deconvnet.report.tables        puts the committed results and claims into README.md
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from deconvnet.config import paths
+from deconvnet.data.voc import CLASSES
+from deconvnet.evaluation.methods import METHODS, published
+
+
+def table1(per_class: dict[str, dict[str, float]], dataset: str, split: str) -> pd.DataFrame:
+    """The published rows, then this run's: class IoU and mean in %, NaN for a class that does not occur.
+
+    `per_class` maps method → {class: IoU as a fraction, "mean": …}.
+    """
+    paper = published()
+    paper.insert(0, "data", "VOC 2012 test")
+    paper = paper.rename(columns={"provenance": "source"})
+    ours = pd.DataFrame(per_class).T[[c for c in paper.columns if c not in ("data", "source")]] * 100
+    ours.index = [METHODS[name] for name in ours.index]
+    ours.insert(0, "data", f"{dataset} {split}")
+    ours.insert(1, "source", "this run")
+    table = pd.concat([paper, ours]).rename_axis("method")
+    return table.round(1)
+
+
+def comparison(metrics: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """The five methods, published mean IoU beside this run's mean IoU and recall by object size, all in %."""
+    paper = published()["mean"]
+    rows = {}
+    for name, title in METHODS.items():
+        ours = {
+            key.replace("recall_", "recall "): 100 * value for key, value in metrics[name].items() if key != "mean_iou"
+        }
+        rows[title] = {"paper": paper[title], "this run": 100 * metrics[name]["mean_iou"], **ours}
+    return pd.DataFrame(rows).T.rename_axis("method").round(1)
+
+
+def marked(table1: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Table 1 with a mark at each method whose numbers have no source († unverified, ‡ partly), and which number is
+    the best of its class, among the published ones and among ours.
+    """
+    numbers = table1.drop(columns=["data", "source"])
+    best = numbers.groupby(table1["source"] == "this run").transform("max") == numbers
+    sources = [str(source) for source in table1["source"]]
+    marks = ["†" if s.startswith("unverified") else "‡" if "unverified" in s else "" for s in sources]
+    names = [f"{method}{mark}" for method, mark in zip(table1.index, marks, strict=True)]
+    index = pd.Index(names, name="method")
+    return table1.set_axis(index), best.set_axis(index)
+
+
+def write(table1: pd.DataFrame, results: pd.DataFrame, caption: str, folder: Path) -> None:
+    """table1.csv, and table1.md with the five methods first and every class below."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table1.to_csv(folder / "table1.csv")
+    # A Markdown page is narrower than a printed one: methods become columns.
+    shown, best = marked(table1)
+    numbers = shown.drop(columns=["data", "source"])
+    texts = numbers.map(lambda value: "–" if pd.isna(value) else f"{value:.1f}")
+    classes = texts.where(~best, "**" + texts + "**").T
+    classes.columns = [f"{m} ({'paper' if s != 'this run' else s})" for m, s in shown["source"].items()]
+    sources = "\n".join(f"- {m}: {s}" for m, s in table1["source"].items() if s != "this run")
+    (folder / "table1.md").write_text(
+        f"# Results\n\n{caption}\n\n"
+        "Mean IoU and pixel recall of objects by size, in %. The paper's numbers are for VOC 2012 test and cannot "
+        f"be compared with ours.\n\n{markdown(results)}\n\n"
+        f"## Table 1\n\nIoU of each class, in %; the best of the published and of ours in bold. Published: "
+        f"VOC 2012 test; † unverified, ‡ partly unverified.\n\n{classes.to_markdown(disable_numparse=True)}"
+        f"\n\nSources of the published numbers:\n\n{sources}\n\n{made_by('evaluate')}\n"
+    )
+
+
+def with_interval(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.1f} [{interval[0]:.1f}, {interval[1]:.1f}]"
+
+
+def made_by(notebook: str) -> str:
+    """For the pages of reports/tables."""
+    return f"Made by [notebooks/{notebook}.ipynb](../../notebooks/{notebook}.ipynb)."
+
+
+def seeds_text(row: dict) -> str:
+    """How many trainings a claim rests on: "4 against 1" if the ablated network was trained once."""
+    return str(row["seeds"]) if row["runs"] == row["seeds"] else f"{row['runs']} against {row['seeds']}"
+
+
+def claims_page(claims: list[dict], caption: str, resamples: int) -> str:
+    """reports/tables/claims.md: a row for each claim."""
+    rows = []
+    for row in claims:
+        found = "–" if row["effect"] is None else f"{row['effect']:+.1f} [{row['ci'][0]:+.1f}, {row['ci'][1]:+.1f}]"
+        paper = row["paper"] if row["paper_effect"] is None else f"{row['paper']} ({row['paper_effect']:+.1f})"
+        measured = f"{row['measured']} ({row['unit']})"
+        rows.append([row["id"], row["statement"], paper, measured, found, seeds_text(row), f"**{row['verdict']}**"])
+    head = ["claim", "the paper says", "its evidence", "measured here", "effect [95 %]", "seeds", "verdict"]
+    table = pd.DataFrame(rows, columns=head).to_markdown(index=False, disable_numparse=True)
+    return (
+        f"# The paper's claims\n\n{caption}. {made_by('claims')}\n\n"
+        "Effects are signed such that positive values support the claim. The verdict follows from the interval alone: "
+        "**replicated** if all of it is above 0, **not replicated** if all of it is below, **inconclusive** if it "
+        f"crosses 0. Intervals: bootstrap over val's images, {resamples:,} resamples, paired; with more than one seed, "
+        "over seeds and images. *Against 1*: the ablated network was trained with one seed only; the interval does not "
+        "include its variance over seeds. The paper's numbers are for VOC 2012 test.\n\n" + table + "\n"
+    )
+
+
+def curves_page(titled: dict[str, tuple[str, dict]], caption: str) -> str:
+    """reports/tables/curves.md of {title: (x axis, curves.Curves)}: a table for each, a column for each line."""
+    parts = [f"# The curves, point by point\n\n{caption}. {made_by('claims')}"]
+    for title, (axis, lines) in titled.items():
+        table = pd.DataFrame({n: pd.Series({x: with_interval(*p) for x, p in ps.items()}) for n, ps in lines.items()})
+        order = list(dict.fromkeys(x for points in lines.values() for x in points))
+        shown = table.reindex(order).fillna("–").rename_axis(axis)
+        parts += [f"{title}, with 95 % intervals.", shown.to_markdown(disable_numparse=True)]
+    return "\n\n".join(parts) + "\n"
+
+
+def beyond_page(rows: list[dict], errors: dict[str, float], caption: str) -> str:
+    """reports/tables/beyond.md: what the paper leaves open, from curves.beyond."""
+    table = pd.DataFrame({
+        "method": [row["method"] for row in rows],
+        "mean IoU, % [95 %]": [with_interval(*row["iou"]) if row["iou"] else "–" for row in rows],
+        "background, % of pixels": [f"{row['background']:.1f}" for row in rows],
+        "seeds": [row["seeds"] or "–" for row in rows],
+    })  # fmt: skip
+    calibrated = pd.Series({m: f"{100 * e:.1f}" for m, e in errors.items()}, name="calibration error, %")
+    return "\n\n".join((
+        f"# Beyond the paper\n\n{caption}. {made_by('claims')}",
+        "Aggregation rules, ensemble rules, and DeconvNet without one of its parts. The sum and the mean over the "
+        "proposals at a pixel rank its classes alike: their label maps are the same. "
+        + collapse({row["method"]: row["background"] for row in rows}),
+        table.to_markdown(index=False, disable_numparse=True),
+        "Calibration: the mean distance of probability and accuracy.",
+        calibrated.rename_axis("method").to_frame().to_markdown(disable_numparse=True),
+    )) + "\n"  # fmt: skip
+
+
+def collapse(background: dict[str, float]) -> str:
+    """Whether the mean over proposals predicts more background than the maximum, by the shares of background in %."""
+    most, mean = (background[f"DeconvNet, {rule} of the proposals' scores"] for rule in ("maximum", "mean"))
+    text = f"With the mean {mean:.1f} % of the pixels are predicted as background, with the maximum {most:.1f} %"
+    text += f"; in the ground truth {background['ground truth']:.1f} % are. "
+    if not mean > most:
+        return text + "So the mean does not collapse to background here."
+    return text + (
+        "The mean counts every proposal at a pixel, also the many that do not recognise the object; the maximum takes "
+        "the one with the highest score."
+    )
+
+
+def table2_page(layers: pd.DataFrame) -> str:
+    """reports/tables/table2.md from architecture.layers."""
+    shown = layers.assign(output=[f"{s}×{s}×{c}" for s, c in zip(layers["side"], layers["channels"], strict=True)])
+    shown["kernel / stride / pad"] = layers[["kernel", "stride", "padding"]].astype(str).agg(" / ".join, axis=1)
+    shown["parameters"] = [f"{p:,}" for p in layers["parameters"]]
+    columns = ["layer", "type", "kernel / stride / pad", "output", "parameters"]
+    table = shown[columns].to_markdown(index=False, disable_numparse=True)
+    total = f"{layers['parameters'].sum():,}"
+    return (
+        f"# Table 2: the network\n\n{made_by('figures')}\n\nTable 2: the network, layer by layer, from DeconvNet(); "
+        f"{total} parameters, batch norm's included.\n\n{table}\n"
+    )
+
+
+def write_confusion(counted: dict, methods: dict[str, str], folder: Path) -> None:
+    """Writes <method>.csv for DVC's confusion matrix: each object's class, and the class of most of its pixels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for method in methods:
+        pair = {"actual": counted["objects/label"], "predicted": counted[f"objects/majority/{method}"]}
+        names = pd.DataFrame(pair).map(lambda label: CLASSES[int(label)])
+        names.to_csv(folder / f"{method}.csv", index=False)
+
+
+def for_readme(folder: Path, readme: str) -> str:
+    """The README with the results and claims of the tables in `folder` between its marks: no number typed by hand."""
+    results = (folder / "table1.md").read_text().split("# Results\n\n")[1].split("## Table 1")[0].strip()
+    claims = (folder / "claims.md").read_text().split("\n\n", 2)[2].strip()
+    for name, text in (("results", results), ("claims", claims)):
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        head, rest = readme.split(begin)
+        readme = f"{head}{begin}\n{text}\n\n{end}{rest.split(end)[1]}"
+    return readme
+
+
+def markdown(table: pd.DataFrame) -> str:
+    return table.to_markdown(floatfmt=".1f", missingval="–")
+
+
+if __name__ == "__main__":  # after a run that is to be committed: python -m deconvnet.report.tables
+    readme = paths.ROOT / "README.md"
+    readme.write_text(for_readme(paths.TABLES, readme.read_text()))

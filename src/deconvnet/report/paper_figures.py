@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from deconvnet.data import voc
+from deconvnet.evaluation.methods import METHODS
 from deconvnet.evaluation.per_image import PerImageCounts
 from deconvnet.inference import ensemble
 from deconvnet.report import figures, selection
@@ -50,4 +51,4 @@ def figure7(run: PerImageCounts, names: list[str], rows: int) -> Figure:
     groups = selection.figure7(run, names, rows)
     shown = [selection.row(name, methods) for group in groups.values() for name in group]
     titles = [f"{title}\n{name}" for title, group in groups.items() for name in group]
-    return labelled(shown, ["image", "ground truth", *(methods.METHODS[m] for m in methods)], titles, 1.9)
+    return labelled(shown, ["image", "ground truth", *(METHODS[m] for m in methods)], titles, 1.9)

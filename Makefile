@@ -1,45 +1,54 @@
-# make repro · ablations · seeds · verify · bench · test · lab · lint · clean. Everything runs in .venv, which is built on first use.
+# Everything runs in .venv, which is built on first use. `make` lists the targets.
 PROFILE ?= icons
 DATA    ?=
+SEED    ?= 0
 N       ?= 3
-PIPELINE = $(RUN) -m deconvnet.pipeline.repro --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)")
+PIPELINE = $(RUN) -m deconvnet.pipeline.repro --profile "$(PROFILE)" --seed $(SEED) $(if $(DATA),--data "$(DATA)")
+PYTEST   = $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 VENV    := .venv
 RUN     := $(VENV)/bin/python
 PYTHON  ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 DISK_GB := 8
 
-.PHONY: help repro ablations seeds verify bench test lint lab clean
+.PHONY: help repro ablations seeds verify bench test test-fast check-reports lint lab clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
-repro: $(VENV)/installed  ## the pipeline: PROFILE=icons (default) | smoke | voc DATA=folder | voc2012
+repro: $(VENV)/installed  ## the pipeline: PROFILE=icons (default) | quick | smoke | voc DATA=folder | voc2012
 	@$(PIPELINE)
 
 ablations: $(VENV)/installed  ## the pipeline, then DeconvNet without two stages, batch norm or unpooling (an hour)
 	@$(PIPELINE) --ablations
 
-seeds: $(VENV)/installed  ## the default, then again with N=3 other seeds: intervals over seeds, and CI's tolerance (an hour)
+seeds: $(VENV)/installed  ## the default, then again with N=3 other seeds: intervals over seeds, and the tolerance (an hour)
 	@$(RUN) -m deconvnet.pipeline.repro --seeds $(N)
 
-verify: $(VENV)/installed  ## two runs of PROFILE=smoke (default here) or icons in fresh clones: every file the same?
+verify: $(VENV)/installed  ## two runs of PROFILE=smoke (default here) or icons in fresh clones: is every output the same?
 	@$(RUN) -m deconvnet.pipeline.verify --profile $(if $(filter command line,$(origin PROFILE)),"$(PROFILE)",smoke)
 
-bench: $(VENV)/installed  ## speed as ratios on this machine, seven minutes on two cores: reports/benchmarks.md
+bench: $(VENV)/installed  ## speed as ratios on this machine, a few minutes on two idle cores: reports/benchmarks.md
 	@$(RUN) benchmarks/bench.py
-	@$(RUN) benchmarks/bench.py inference --as-a-stage --apart "as a stage"
 
-test: lint  ## lint, then all tests with one smoke run of the whole pipeline
-	@$(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+test: lint  ## lint and all tests, with one smoke run of the whole pipeline
+	@$(PYTEST)
 
-lint: $(VENV)/installed  ## ruff; FIX=1 repairs, and puts the notebooks into their canonical form
+test-fast: lint  ## lint and the tests that need no pipeline run, browser, cluster or second process
+	@$(PYTEST) -m "not slow and not reports"
+
+check-reports: $(VENV)/installed  ## do code, parameters, dvc.lock and the committed reports belong together?
+	@$(RUN) -m deconvnet.pipeline.verify --quick
+	@$(RUN) -m pytest -m reports
+
+lint: $(VENV)/installed  ## ruff, and the direction of imports; FIX=1 repairs, and tidies the notebooks
 	@$(if $(FIX),$(RUN) -m deconvnet.pipeline.run_notebook --tidy && $(VENV)/bin/ruff check -q --fix . && $(VENV)/bin/ruff format -q .)
 	@$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check .
+	@report=$$($(VENV)/bin/lint-imports --no-logo --no-cache 2>&1) || { echo "$$report"; exit 1; }
 
 lab: $(VENV)/installed  ## JupyterLab in this environment
 	@cd notebooks && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CURDIR)/$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
-clean:  ## removes what a run made apart and caches; the environment and committed results stay
+clean:  ## removes separate runs, checkpoints and caches; the environment and committed results stay
 	rm -rf runs checkpoints .pytest_cache .ruff_cache
 
 $(VENV)/installed: requirements.txt pyproject.toml

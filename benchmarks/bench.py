@@ -1,167 +1,191 @@
-"""How fast the pipeline is on this machine: make bench. Writes reports/benchmarks.json, a table and a figure.
+"""How fast the pipeline is on this machine, as ratios: `make bench` writes reports/benchmarks.json and .md.
 
-Everything is a ratio of two ways measured side by side: the release's way, the network alone, a batch that is already
-there, one worker. Pictures are generated scenes of a photograph's size; weights are random where they do not matter,
-and the default's own (models/, after make repro) where they do. What cannot be measured here, for want of models/ or of
-bfloat16, stays as it was measured last; so do `pipeline` and `compiled`, which are before.py's and compiled.py's.
+Photographs are generated scenes. Weights are random, except in `score_maps`, which needs models/ of `make repro`.
 """
 
-import argparse
-import os
+import json
 import tempfile
-from collections.abc import Callable
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
+from statistics import mean, median
+from unittest.mock import patch
 
-import cv2
 import measure
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from measure import PRECISIONS, ceiling, has_bf16, peak_gigabytes, precise, precision, ratio, side_by_side, this_machine
-from outcome import write
-from parts import curves, points_lost, size_of_maps, training_step
-from release import score_windows as as_released
+from measure import clock, in_turn, peak_gigabytes, precision, precisions, ratio, seconds
+from page import page
 
-from deconvnet.config import machine, params, schema
+from deconvnet.config import machine, params, paths
+from deconvnet.config.schema import Crf, Inference, Kernel, Params, Proposals, Solver
 from deconvnet.data import icon_scenes, voc
-from deconvnet.inference import aggregate, crf
-from deconvnet.networks import build
-from deconvnet.proposals import edge_boxes, edges
+from deconvnet.evaluation import metrics
+from deconvnet.images import store
+from deconvnet.images.image_cache import Images
+from deconvnet.inference import crf, ensemble
+from deconvnet.inference.aggregate import score_image, score_proposals, select_proposals
+from deconvnet.inference.score_split import MAKE
+from deconvnet.networks import weights
+from deconvnet.networks.fuse import for_inference
+from deconvnet.proposals.edge_boxes import find_boxes
+from deconvnet.proposals.edges import gradient_edges
+from deconvnet.training import examples, loop
+from deconvnet.utils.files import write_json
 
-PARTS = ("workers", "training", "inference", "maps", "curves")
-PHOTOGRAPH = {"width": 500, "height": 375}
-TASKS = 4  # at least, all alike, as many for each worker: of a stage's thousands the last ones hardly matter
-# The paper's windows of a photograph, those of a batch, and how often: all are alike, so on a CPU a few tell, and the
-# release's way sees every second one.
-WINDOWS, BATCH, TIMES = (50, 50, 8) if machine.device().type == "cuda" else (16, 8, 1)
-
-
-@torch.inference_mode()
-def network_alone(net: torch.nn.Module, windows: int) -> None:
-    side, device = net.size, net.encoder.mean.device
-    for _ in range(TIMES):
-        for start in range(0, windows, BATCH):
-            batch = torch.zeros(min(BATCH, windows - start), 3, side, side, device=device)
-            net(batch.contiguous(memory_format=torch.channels_last))
-
-
-def photographs(net: torch.nn.Module, image: np.ndarray, windows: np.ndarray) -> None:
-    for _ in range(TIMES):
-        aggregate.score_proposals(net, image, windows, BATCH)
+GPU = machine.device().type == "cuda"
+PHOTOGRAPH = 500, 375  # px, width and height
+ROUNDS = 5
+TASKS = 4  # of all workers together, at least
+PROPOSALS, BATCH_SIZE = (50, 50) if GPU else (16, 8)
+ITERATIONS, SKIPPED = 128 if GPU else 32, 8  # of a training; the first ones do not count
 
 
-def in_precision(name: str, work: Callable, *arguments: object) -> None:
-    with precision(PRECISIONS[name]):
-        work(*arguments)
+def propose(image: np.ndarray, settings: Proposals) -> np.ndarray:
+    return find_boxes(gradient_edges(image), settings)
 
 
-def measure_inference(image: np.ndarray, boxes: np.ndarray) -> dict:
-    """The paper's network on a photograph: this pipeline against the release's way, and against its own forward."""
-    settings = params.validate(params.compose("voc2012"), "voc2012")
-    windows = aggregate.select_proposals(boxes, image.shape[:2], settings.inference)[:WINDOWS]
-    plain = build.make_deconvnet(settings).eval().to(machine.device())
-    names = ["fp32", *(["tf32"] if machine.device().type == "cuda" else []), *(["bf16"] if has_bf16() else [])]
-    nets = {name: precise(PRECISIONS[name], plain) for name in names}
-    variants = {"release": partial(in_precision, "fp32", as_released, plain, image, windows[::2])}
-    for name, net in nets.items():
-        variants[name] = partial(in_precision, name, photographs, net, image, windows)
-        variants[f"network {name}"] = partial(in_precision, name, network_alone, net, len(windows))
-    seconds = side_by_side(variants)
-    share = len(windows) / len(windows[::2])
-    best = names[-1]
-    found = {"windows": len(windows), "batch": BATCH, "precision": best, "seconds_per_window": {}}
+def refine(image: np.ndarray, path: Path, settings: Crf) -> np.ndarray:
+    refined = crf.refine(image, np.load(path), settings.candidates[0], settings.iterations, settings.normalise)
+    return refined.argmax(axis=0).astype(np.uint8)
+
+
+def workers(paper: Params, folder: Path, image: np.ndarray) -> dict:
+    """Arithmetic alone, proposals and CRF, with one worker for each core against one."""
+    path, found, count = folder / "probabilities.npy", {}, machine.cores()
+    np.save(path, np.random.default_rng(0).dirichlet(np.ones(21), image.shape[:2]).transpose(2, 0, 1))
+    works = {"cores": delayed(sum)(range(20_000_000)), "proposals": delayed(propose)(image, paper.proposals),
+             "crf": delayed(refine)(image, path, paper.crf)}  # fmt: skip
+    for name, work in works.items():
+        tasks = [work] * count * -(-TASKS // count)  # as many for each worker
+        took = in_turn({n: partial(seconds, Parallel(n_jobs=n), tasks) for n in (1, count)}, ROUNDS)
+        spread = ratio(took[1], took[count])
+        found[name] = {"workers": count, "workers_speedup": spread["median"], "spread": spread}
+    return found
+
+
+def training(model: str, settings: Params, solver: Solver, folder: Path, name="fp32", compare=True) -> dict:
+    """Seconds and memory of an iteration; `compare`: with the ratio to one on a preloaded batch, else it runs once."""
+    update = {"iterations": ITERATIONS if compare else 1, "lr": 1e-6}  # random weights do not diverge then
+    solver = solver.model_copy(update=update)
+    net, names = MAKE[model](settings).to(machine.device()), voc.read_list(folder, "train")
+    if model == "fcn8s":
+        batches = examples.image_batches(Images(folder, names), names, solver, 2 ** len(settings.network.blocks))
+    else:
+        objects = examples.balanced(voc.objects(folder, names), balance=0)
+        batches = examples.crop_batches(Images(folder, names), objects, solver, settings.network.size)
+    found = {"precision": name, "batch_size": solver.batch_size}
+    peak_gigabytes()
+    if compare:
+        batch = [part.to(machine.device()) for part in batches[0]]
+        ways = {"loaded": None, "preloaded": [batch] * solver.iterations}
+        with precision(name):
+            took = in_turn({way: partial(iteration, net, batches, solver, them) for way, them in ways.items()}, ROUNDS)
+        spread = ratio(took["loaded"], took["preloaded"])
+        found |= {"seconds": median(took["loaded"]), "vs_resident_batch": spread["median"], "spread": spread}
+    else:
+        found["seconds"] = seconds(loop.train, net, batches, solver, name=name)
+    return found | {"gigabytes": peak_gigabytes()}
+
+
+def iteration(net: torch.nn.Module, batches: examples.Batches, solver: Solver, preloaded: list | None) -> float:
+    """Seconds of an iteration of `loop.train`, after the first SKIPPED; `preloaded`: on these instead of `batches`."""
+    at, loader = {}, loop.loader if preloaded is None else lambda *_: preloaded
+    log, rows = lambda row: at.update({row["step"]: clock()}), solver.iterations // SKIPPED
+    with patch.object(loop, "loader", loader):
+        loop.train(net, batches, solver, log=log, num_rows=rows)
+    return (at[solver.iterations] - at[SKIPPED]) / (solver.iterations - SKIPPED)
+
+
+def inference(paper: Params, image: np.ndarray) -> dict:
+    """The paper's network on a photograph, against the release's way and against the network alone."""
+    boxes, names = propose(image, paper.proposals), precisions()
+    proposals = select_proposals(boxes, image.shape[:2], paper.inference)[:PROPOSALS]
+    plain = MAKE["deconvnet"](paper).eval().to(machine.device())
+    crops = torch.zeros(len(proposals), 3, plain.size, plain.size, device=machine.device())
+    batches = [batch.contiguous(memory_format=torch.channels_last) for batch in crops.split(BATCH_SIZE)]
+    ways = {"release": partial(seconds, measure.score_as_released, plain, image, proposals)}
     for name in names:
-        found[f"vs_release_{name}"] = ratio(seconds["release"], seconds[name], TIMES * share)
-        found[f"vs_network_{name}"] = ratio(seconds[name], seconds[f"network {name}"])
-    for name, values in seconds.items():
-        count = len(windows[::2]) if name == "release" else TIMES * len(windows)
-        found["seconds_per_window"][name] = float(np.median(values)) / count
-    found["peak_gigabytes"] = peak_gigabytes()  # with all variants
-    return found | {key: found[f"{key}_{best}"]["median"] for key in ("vs_release", "vs_network")}
+        with precision(name):
+            net = for_inference(plain)
+        alone = torch.inference_mode()(lambda net=net: [net(batch) for batch in batches])
+        ways[name] = partial(seconds, score_proposals, net, image, proposals, BATCH_SIZE, name=name)
+        ways[f"network {name}"] = partial(seconds, alone, name=name)
+    took, found = in_turn(ways, ROUNDS), {"proposals": len(proposals), "batch_size": BATCH_SIZE}
+    for name in names:
+        found[f"vs_release_{name}"] = ratio(took["release"], took[name])
+        found[f"vs_network_{name}"] = ratio(took[name], took[f"network {name}"])
+    found |= {key: found[f"{key}_{names[-1]}"]["median"] for key in ("vs_release", "vs_network")}
+    milliseconds = {name: 1e3 * median(values) / len(proposals) for name, values in took.items()}
+    return {"inference": found | {"milliseconds_per_proposal": milliseconds}}
 
 
-def workers_speedup(work, *arguments: object) -> dict:
-    """This process against 2, 4 … workers, as many as there are cores. They are there when the clock starts, as in a
-    stage that has begun: each number of them has its own rounds, since joblib would end some to have fewer.
-    """
-
-    def alone() -> object:
-        before = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # else one worker has all cores for what OpenCV divides
-        try:
-            return work(*arguments)
-        finally:
-            cv2.setNumThreads(before)
-
-    most, rate = len(os.sched_getaffinity(0)), {}
-    for count in sorted({min(2**power, most) for power in range(1, most.bit_length() + 1)}):
-        tasks = count * -(-TASKS // count)
-        ways = {n: Parallel(n_jobs=n) for n in (1, count)}
-        seconds = side_by_side({n: partial(way, [delayed(alone)()] * tasks) for n, way in ways.items()})
-        rate |= {str(n): tasks / float(np.median(seconds[n])) for n in ways}
-        found = ratio(seconds[1], seconds[count])
-    return {"workers": most, "workers_speedup": found["median"], "spread": found, "images_per_second": rate}
+def score_maps(default: Params, images: list[np.ndarray]) -> dict:
+    """Score maps of the default's networks on disk, and what storing them and bfloat16 cost on val."""
+    nets, megabytes = {model: weights.load(make(default), model) for model, make in MAKE.items()}, []
+    ready = {model: for_inference(net) for model, net in nets.items()}
+    with tempfile.TemporaryDirectory() as name, patch.multiple(store, SCORES=Path(name), PREDICTIONS=Path(name)):
+        for image in images:
+            maps = score(ready, image, propose(image, default.proposals), default.inference)
+            store.save_scores("deconvnet", "image", maps["deconvnet"])
+            megabytes.append(store.scores_path("deconvnet", "image").stat().st_size / 1e6)
+    kernels = {m: Kernel(**row["chosen"]) for m, row in json.loads((paths.REPORTS / "crf.json").read_text()).items()}
+    lost = points_lost(nets, kernels, paths.VOC, store.load_proposals("val"), default)
+    return {"scores": {"megabytes_per_image": mean(megabytes)}, "points_lost": lost}
 
 
-def refine(image: np.ndarray, scores: Path) -> np.ndarray:
-    kernel = schema.Kernel(**params.compose("voc2012")["crf"]["candidates"][0])
-    return crf.refine(image, np.load(scores), kernel, 10, False).argmax(axis=0).astype(np.uint8)
+def score(ready: dict, image: np.ndarray, boxes: np.ndarray, settings: Inference) -> dict[str, np.ndarray]:
+    proposals = select_proposals(boxes, image.shape[:2], settings)
+    deconvnet = score_proposals(ready["deconvnet"], image, proposals, settings.batch_size, settings.antialias)
+    fcn8s = score_image(ready["fcn8s"], image, settings.fcn_canvas)
+    return {"deconvnet": deconvnet.cpu().numpy(), "fcn8s": fcn8s.cpu().numpy()}
 
 
-def propose(image: np.ndarray, settings: schema.Proposals) -> None:
-    edge_boxes.find_boxes(edges.image_edges(image, "gradient", settings), settings)
+def points_lost(nets: dict, kernels: dict[str, Kernel], folder: Path, boxes: dict, settings: Params) -> dict:
+    """Points of mean IoU on val that each method loses by stored score maps, and by bfloat16 if the device has it."""
+    ready, confusions, lost, s = {}, defaultdict(int), defaultdict(dict), settings.crf
+    for name in {"fp32", "bf16"}.intersection(precisions()):
+        with precision(name):
+            ready[name] = {model: for_inference(net) for model, net in nets.items()}
+    for name in voc.read_list(folder, "val"):
+        image, ground_truth = voc.read_image(folder, name), voc.read_labels(folder, name)
+        ways = {way: score(ready[way], image, boxes[name], settings.inference) for way in ready}
+        ways["stored"] = {model: np.multiply(*store.quantise(scores)) for model, scores in ways["fp32"].items()}
+        for way, maps in ways.items():
+            found = {model: ensemble.probabilities(scores) for model, scores in maps.items()}
+            found["edeconvnet"] = ensemble.combine(maps["deconvnet"], maps["fcn8s"], settings.ensemble.rule)
+            for method, kernel in kernels.items():
+                found[f"{method}_crf"] = crf.refine(image, found[method], kernel, s.iterations, s.normalise)
+            for method, probabilities in found.items():
+                confusions[way, method] += metrics.confusion(ground_truth, probabilities.argmax(axis=0))
+    for (way, method), matrix in confusions.items():
+        if way == "bf16" or (way == "stored" and method not in nets):  # their own label maps are of unstored scores
+            lost[way][method] = 100 * (metrics.mean_iou(confusions["fp32", method]) - metrics.mean_iou(matrix))
+    return {way: row | {"most": max(row.values(), key=abs)} for way, row in lost.items()}
 
 
-def add_up() -> int:
-    """Nothing but arithmetic: what the cores are worth together, which a virtual machine's seldom are in full."""
-    return sum(i * i for i in range(5_000_000))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default: all of them")
-    parser.add_argument("--apart", metavar="NAME", help="what inference takes is kept beside that of other machines")
-    parser.add_argument("--as-a-stage", action="store_true", help="with the settings of memory that a stage has")
-    arguments = parser.parse_args()
-    if arguments.as_a_stage:
-        measure.as_a_stage()
-    wanted = arguments.parts or PARTS
-    if unknown := {*wanted} - {*PARTS}:
-        parser.error(f"no such part: {', '.join(unknown)}")
+def run(default: Params, paper: Params, compare_paper: bool = GPU) -> dict:
     torch.manual_seed(0)
-    settings = params.validate(params.compose("voc2012"), "voc2012")
-    gpu, reached = machine.device().type == "cuda", ceiling()
-    result = {"machine": this_machine(), "ceiling": reached} if gpu or wanted == PARTS else {}
-    with tempfile.TemporaryDirectory() as folder:
-        icon_scenes.generate(Path(folder), train=8, dev=1, val=1, **PHOTOGRAPH)
-        names = voc.read_list(folder, "train")
-        images = [voc.read_image(folder, name) for name in names]
-        if "workers" in wanted:  # first, as long as this process is as fresh as they are
-            print("proposals and CRF: one worker against all", flush=True)
-            result["cores"] = workers_speedup(add_up)
-            result["proposals"] = workers_speedup(propose, images[0], settings.proposals)
-            scores = Path(folder, "scores.npy")
-            np.save(scores, np.random.default_rng(0).dirichlet(np.ones(21), (375, 500)).transpose(2, 0, 1))
-            result["crf"] = workers_speedup(refine, images[0], scores)
-        if "training" in wanted:
-            print("training: an update against a batch that is there", flush=True)
-            result["training"] = training_step(Path(folder), names)
-        if "inference" in wanted:
-            print("inference: the paper's network, in several ways", flush=True)
-            boxes = edge_boxes.find_boxes(edges.gradient_edges(images[0]), settings.proposals)
-            result["inference"] = measure_inference(images[0], boxes) | {"ceiling": reached}
-        if "maps" in wanted:
-            print("score maps on disk, what they and bfloat16 cost", flush=True)
-            result |= {"scores": size_of_maps(images), "points_lost": points_lost()}
-        if "curves" in wanted:
-            print("the curves", flush=True)
-            result["curves"] = curves(images)
-    result = {part: found for part, found in result.items() if found is not None}
-    if arguments.apart and "inference" in result:
-        result["inference_elsewhere"] = {arguments.apart: result.pop("inference")}
-    write(**({"gpu": result} if gpu else result))
+    result, (width, height) = {"rounds": ROUNDS, "photograph": PHOTOGRAPH}, PHOTOGRAPH
+    result["machine"] = measure.this_machine()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        icon_scenes.generate(folder, train=8, dev=1, val=1, width=width, height=height)
+        icon_scenes.write(folder, "train", 7, height, width, seed=0)  # upright: FCN-8s pads to a square, as for VOC
+        images = [voc.read_image(folder, image) for image in voc.read_list(folder, "train")]
+        result |= workers(paper, folder, images[0]) | inference(paper, images[0])
+        result["training"] = training("deconvnet", default, default.stage2, folder)
+        options = folder, precisions()[-1] if GPU else "fp32", compare_paper
+        solvers = {"deconvnet": paper.stage2, "fcn8s": paper.fcn}
+        result["paper_size"] = {m: training(m, paper, solver, *options) for m, solver in solvers.items()}
+        if all((paths.MODELS / f"{model}.safetensors").is_file() for model in MAKE):
+            result |= score_maps(default, images)
+    return result
 
 
 if __name__ == "__main__":
-    main()
+    target = paths.REPORTS / "benchmarks.json"
+    write_json(target, run(params.load(), params.validate(params.compose("voc2012"), "voc2012")))
+    target.with_suffix(".md").write_text(page(json.loads(target.read_text())))
+    print(target.with_suffix(".md").read_text())

@@ -1,142 +1,101 @@
-"""Seconds as ratios: what is compared runs in turn, round by round, and the median of the pairs counts."""
+"""How two ways of the same work are compared on this machine, and the release's way of inference."""
 
+import gc
 import os
-import platform
-import resource
+import re
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import torch
 
 from deconvnet.config import machine
-from deconvnet.networks import fuse
-from deconvnet.pipeline import provenance, run_notebook
+from deconvnet.images import boxes, crops
+from deconvnet.pipeline.provenance import command_output, device_name
 
-REPEATS = 5
-PRECISIONS = {"fp32": "32-true", "tf32": "tf32", "bf16": "bf16-mixed"}  # as pages call them, as the machine does
-
-
-def in_turn(variants: dict[str, Callable[[], float]], repeats: int = REPEATS) -> dict[str, list[float]]:
-    """What each variant returns in each round, after one round that does not count."""
-    found = {name: [] for name in variants}
-    for number in range(repeats + 1):
-        for name, work in variants.items():
-            value = work()
-            if number:
-                found[name].append(value)
-    return found
+PRECISIONS = {"fp32": "32-true", "tf32": "tf32", "bf16": "bf16-mixed"}  # values of DECONVNET_PRECISION
+MIN_SECONDS = 0.1  # shorter work is repeated
 
 
-def as_a_stage() -> None:
-    """Begins this program anew with a stage's settings (glibc reads its own then): memory is kept, not given back.
-
-    The release's way, which allocates most, gains most by them: so the plain comparison is without.
-    """
-    if run_notebook.ENVIRONMENT.keys() - os.environ.keys():
-        os.execve(sys.executable, [sys.executable, *sys.argv], run_notebook.ENVIRONMENT | os.environ)
+def in_turn(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each way returns in each round: they take turns, and one round before the others does not count."""
+    found = [{name: way() for name, way in ways.items()} for _ in range(rounds + 1)]
+    return {name: [row[name] for row in found[1:]] for name in ways}
 
 
 def clock() -> float:
-    """Seconds, when all that was asked of the device is done."""
-    if torch.cuda.is_available():
+    """Seconds, once the device has done all that it was asked for."""
+    if machine.device().type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def side_by_side(variants: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, list[float]]:
-    """Seconds of each variant in each round, after one round that does not count."""
-
-    def seconds(work: Callable[[], object]) -> float:
-        started = clock()
-        work()
-        return clock() - started
-
-    return in_turn({name: partial(seconds, work) for name, work in variants.items()}, repeats)
-
-
-def ratio(slow: list[float], fast: list[float], scale: float = 1.0) -> dict[str, float]:
-    """`scale` × slow / fast: the median over the rounds, the lowest and the highest; and where and when."""
-    found = [scale * s / f for s, f in zip(slow, fast, strict=True)]
-    return {"median": statistics.median(found), "lowest": min(found), "highest": max(found)} | here()
+def seconds(work: Callable, *arguments: object, name: str = "fp32") -> float:
+    """How long the work takes in the precision `name`; the mean of as many repetitions as MIN_SECONDS need."""
+    with precision(name):
+        started, count, elapsed = clock(), 0, 0.0
+        while not count or elapsed < MIN_SECONDS:
+            work(*arguments)
+            count, elapsed = count + 1, clock() - started
+    return elapsed / count
 
 
-def where() -> str:
-    """The GPU; or the processor, how many of its cores are used if not all, and what there multiplies bfloat16."""
-    used, more = len(os.sched_getaffinity(0)), []
-    if machine.device().type == "cpu":
-        more = [f"{used} used"] * (used < os.cpu_count()) + [bf16_by()] * bool(bf16_by())
-        more += ["memory kept as in a stage"] * ("MALLOC_MMAP_MAX_" in os.environ)
-    return ", ".join([provenance.device_name(), *more])
-
-
-def here() -> dict[str, str]:
-    """Where a number is from, since not all can be had everywhere: some need models/, some bfloat16."""
-    return {"on": f"{where()}, at {provenance.command_output('git', 'rev-parse', '--short=12', 'HEAD')}"}
-
-
-def ceiling() -> dict[str, float]:
-    """What the machine can do: matrix products in each precision (GFLOP/s), copying memory (GB/s, read and written)."""
-    device, found = machine.device(), {}
-    side, floats = (8192, 2**29) if device.type == "cuda" else (2048, 2**26)
-    for name in ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32", "bf16"):
-        dtype = torch.bfloat16 if name == "bf16" else torch.float32
-        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        with precision(PRECISIONS[name]):
-            seconds = side_by_side({name: lambda a=a, b=b: a @ b})[name]
-        found[f"{name}_gflops"] = 2 * side**3 / statistics.median(seconds) / 1e9
-    source = torch.zeros(floats, device=device)
-    target = torch.empty_like(source)
-    seconds = side_by_side({"copy": lambda: target.copy_(source)})["copy"]
-    return found | {"copy_gbytes": 2 * source.nbytes / statistics.median(seconds) / 1e9}
-
-
-def bf16_by() -> str:
-    """What of the processor multiplies bfloat16, if anything does."""
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), "")
-
-
-def has_bf16() -> bool:
-    """Whether the device multiplies bfloat16 faster than it converts it."""
-    return torch.cuda.is_bf16_supported() if machine.device().type == "cuda" else bool(bf16_by())
+def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
+    """slow / fast of each round: the median, the lowest and the highest."""
+    found = [s / f for s, f in zip(slow, fast, strict=True)]
+    return {"median": statistics.median(found), "lowest": min(found), "highest": max(found)}
 
 
 @contextmanager
 def precision(name: str) -> Iterator[None]:
-    """Inside, the machine computes in this precision (DECONVNET_PRECISION)."""
-    before = os.environ.get("DECONVNET_PRECISION", "32-true")
-    try:
-        os.environ["DECONVNET_PRECISION"] = name
-        machine.precision()  # tells torch too
+    """Inside, the machine computes in this one of PRECISIONS."""
+    with patch.dict(os.environ, DECONVNET_PRECISION=PRECISIONS[name]):
+        machine.precision()  # sets torch's switches too
         yield
-    finally:
-        os.environ["DECONVNET_PRECISION"] = before
-        machine.precision()
+    machine.precision()
 
 
-def precise(name: str, net: torch.nn.Module) -> torch.nn.Module:
-    """`net` made ready for inference in a precision of the machine."""
-    with precision(name):
-        return fuse.for_inference(net)
+def precisions() -> list[str]:
+    """Those that the device has instructions for, the fastest last."""
+    if machine.device().type == "cuda":
+        return ["fp32", "tf32", *["bf16"] * torch.cuda.is_bf16_supported(including_emulation=False)]
+    return ["fp32", *["bf16"] * bool(re.search("amx_bf16|avx512_bf16", Path("/proc/cpuinfo").read_text()))]
 
 
 def peak_gigabytes() -> float:
-    """The most memory that this process has held so far, beside a GPU's."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    """The most that a GPU's tensors, or else this process, have held since this was last called."""
+    gc.collect()  # optimizers and schedulers refer to each other
+    if machine.device().type == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        peak = 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew: proc(5)
+    return peak / 1e9
 
 
 def this_machine() -> dict[str, object]:
-    return {
-        "device": where(),
-        "threads": torch.get_num_threads(),
-        "cores": len(os.sched_getaffinity(0)),
-        "bf16": has_bf16(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": provenance.command_output("git", "rev-parse", "--short=12", "HEAD"),
-    }
+    changed = command_output("git", "status", "--porcelain", "--", "src", "benchmarks")
+    commit = command_output("git", "rev-parse", "--short=12", "HEAD") + " with uncommitted changes" * bool(changed)
+    return {"device": device_name(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+            "load": os.getloadavg()[0], "commit": commit}  # fmt: skip
+
+
+@torch.no_grad()
+def score_as_released(net: torch.nn.Module, image: np.ndarray, proposals: np.ndarray) -> np.ndarray:
+    """Section 5.1 as the release does it: box by box, float32, batch norm as layers, resizing on the CPU, and a copy of
+    the whole score map for each box. RGB uint8 (H, W, 3) and (N, 4) boxes → (21, H, W).
+    """
+    total = np.zeros((net.score.out_channels, *image.shape[:2]), np.float32)
+    for box in proposals:
+        crop = crops.to_tensor(boxes.resize_image(boxes.crop(image, box, 0), net.size)[None])
+        scores = net(crop.contiguous().to(net.encoder.mean.device)).cpu()
+        rows, columns, scores = crops.resize_to_box(scores[0], box, image.shape[:2])
+        whole = np.zeros_like(total)
+        whole[:, rows, columns] = scores
+        total = np.maximum(total, whole)
+    return total

@@ -1,4 +1,4 @@
-"""The whole pipeline, once, with the smoke profile in a fresh clone: several files of tests look at what it left."""
+"""The whole pipeline, once, with the smoke profile in a fresh clone: several test files use its results."""
 
 import os
 import shutil
@@ -17,17 +17,19 @@ PROGRAMS = Path(sys.executable).parent
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks at the smoke run comes first and, with `--dist loadgroup`, keeps to one process; so do the other tests
-    of a file.
+    """Tests that use a clone or the smoke run are slow. The latter come first and, with `--dist loadgroup`, stay in one
+    process; so do the other tests of a file.
     """
     for item in items:
         group = "smoke" if "smoke" in item.fixturenames else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
+        if {"smoke", "clone"} & {*item.fixturenames}:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("smoke",))
 
 
 def call(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
-    """Runs a program of this environment on the code of `folder`; returns its output and status."""
+    """Runs a program of this environment with the code of `folder`; returns its output and status."""
     environment = os.environ | {
         "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(folder / "src"),
@@ -40,32 +42,27 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
+def commit(folder: Path, message: str) -> None:
+    """Commits everything in `folder`."""
+    git(folder, "add", "-A")
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    git(folder, *identity, "commit", "-qm", message, "--allow-empty")
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory) -> Path:
-    """A clone of the project as it stands, uncommitted changes included."""
+    """A clone of the project as it is, uncommitted changes included."""
     folder = tmp_path_factory.mktemp("fresh") / "deconvnet"
     git(ROOT, "clone", "-q", str(ROOT), str(folder))
-    changed = git(ROOT, "diff", "--name-only", "--no-renames", "HEAD") + git(
-        ROOT, "ls-files", "-o", "--exclude-standard"
-    )
+    changed = git(ROOT, "diff", "--name-only", "--no-renames", "HEAD")
+    changed += git(ROOT, "ls-files", "-o", "--exclude-standard")
     for name in changed.splitlines():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).exists():
             shutil.copy2(ROOT / name, folder / name)
         else:
             (folder / name).unlink()
-    git(folder, "add", "-A")
-    git(
-        folder,
-        "-c",
-        "user.name=test",
-        "-c",
-        "user.email=test@example.org",
-        "commit",
-        "-qm",
-        "as it is",
-        "--allow-empty",
-    )
+    commit(folder, "as it is")
     return folder
 
 

@@ -1,7 +1,7 @@
-"""A tiny training, killed again and again, beside one that is left in peace: python kill_training.py SEED
+"""A tiny training that is killed again and again, and an undisturbed one: python kill_training.py SEED
 
-Each child is a fork that has torch loaded already. Most are killed after a random time, some in the middle of writing a
-checkpoint. Prints how many kills it took, the hash of the weights and the curve of both as JSON.
+Each child is a fork, which has torch loaded already. Most are killed after a random time, some while they write a
+checkpoint. Prints as JSON the number of kills, from how many iterations it resumed, and whether both results are equal.
 """
 
 import io
@@ -25,9 +25,9 @@ from deconvnet.training import loop
 from deconvnet.utils import files, resume
 
 SOLVER = schema.Solver(
-    optimizer="adamw", lr=0.01, momentum=0.9, weight_decay=0.01, decay="nominal", bias_lr_factor=2, bias_decay=False,
-    encoder_lr_factor=1, schedule="plateau", step=10, look=150, warmup=5, iterations=600, batch=4, micro_batches=2, bn_batches=0,
-    bn_batch_size=2, seed=1,
+    optimizer="adamw", lr=0.01, momentum=0.9, weight_decay=0.01, weight_decay_scaling="paper", bias_lr_factor=2,
+    bias_decay=False, encoder_lr_factor=1, schedule="plateau", step_size=10, eval_every=150, warmup=5, iterations=600,
+    batch_size=4, micro_batches=2, bn_batches=0, bn_batch_size=2, seed=1,
 )  # fmt: skip
 KILLS = 24
 RESULT = Path("result.json")
@@ -37,31 +37,29 @@ def make(row, rng):
     return rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), rng.integers(0, 5, (8, 8), dtype=np.uint8)
 
 
-def work(stage: str | None) -> None:
-    """What a stage does: train from scratch, or from what is left, and write the result."""
+def train(stage: str | None) -> None:
+    """What a stage does: train from scratch, or from the last checkpoint, and write the result."""
     os.environ.pop("DVC_STAGE", None)
     if stage:
         os.environ["DVC_STAGE"] = stage
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Dropout(0.3), nn.Conv2d(6, 5, 1))
     batches, logged = Batches(pd.DataFrame({"image": range(9)}), 4, SOLVER.iterations, 1, make), []
-    curve = loop.train(
-        net, batches, SOLVER, watch=batches.like(2, 4), log=lambda step, row: logged.append(row), points=30
-    )
+    curve = loop.train(net, batches, SOLVER, validation=batches.resampled(2, 4), log=logged.append, num_rows=30)
     assert logged == curve.where(curve.notna(), None).apply(lambda r: r.dropna().to_dict(), axis=1).tolist()
     RESULT.write_text(json.dumps({"weights": files.fingerprint(*net.state_dict().values()), "curve": curve.to_csv()}))
 
 
 def die_while_writing(half: bool) -> None:
-    """The next checkpoint is the last thing that this process does: half of it, or all but the new name."""
+    """The process ends while it writes the next checkpoint: after half of it, or before it gets its name."""
 
-    def write_whole(path: Path, content: bytes) -> None:
+    def write(path: Path, content: bytes) -> None:
         partial = path.with_name(f".{path.name}.partial")
         content = io.BytesIO(content).getvalue()
         partial.write_bytes(content[: len(content) // 2] if half else content)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    resume.write_whole = write_whole
+    resume.write_atomic = write
 
 
 def child(stage: str | None, then=lambda: None) -> int:
@@ -70,7 +68,7 @@ def child(stage: str | None, then=lambda: None) -> int:
         try:
             torch.set_num_threads(1)
             then()
-            work(stage)
+            train(stage)
         except BaseException as error:  # a fork must never run on into the parent's loop
             print(repr(error), file=sys.stderr, flush=True)
             os._exit(1)
@@ -81,7 +79,7 @@ def child(stage: str | None, then=lambda: None) -> int:
 def main() -> None:
     chance = random.Random(int(sys.argv[1]))
     assert os.waitpid(child(None), 0)[1] == 0
-    peaceful = json.loads(RESULT.read_text())
+    expected = json.loads(RESULT.read_text())
     RESULT.unlink()
     kills, positions = 0, set()
     while not RESULT.exists():
@@ -95,18 +93,10 @@ def main() -> None:
         _, status = os.waitpid(pid, 0)
         assert status in (0, signal.SIGKILL), status
         kills += status != 0
-        if state := resume.load_checkpoint(resume.stage_dir("tiny") / "1" / "state.pt", "cpu"):
+        if state := resume.load_checkpoint(resume.stage_dir("tiny") / "training" / "state.pt", "cpu"):
             positions.add(state["step"])
-    print(
-        json.dumps(
-            {
-                "kills": kills,
-                "positions": len(positions),
-                "same": json.loads(RESULT.read_text()) == peaceful,
-                **peaceful,
-            }
-        )
-    )
+    same = json.loads(RESULT.read_text()) == expected
+    print(json.dumps({"kills": kills, "positions": len(positions), "same": same}))
 
 
 if __name__ == "__main__":

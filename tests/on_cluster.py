@@ -34,7 +34,7 @@ KERNEL = schema.Kernel(gaussian_weight=3, gaussian_xy=3, bilateral_weight=5, bil
 
 def work(where: str) -> dict[str, str]:
     """Hashes of proposals, score maps, label maps after the CRF, and what is measured on them."""
-    os.environ["DVC_STAGE"] = where  # finished images are kept, those of each run apart
+    os.environ["DVC_STAGE"] = where  # each run keeps its own finished images
     settings, names, objects = params.load(), voc.read_list(VOC, "val"), pd.read_csv(OBJECTS)
     found = edge_boxes.propose(VOC, names, settings.proposals, "gradient")
     net = weights.load(build.make_deconvnet(settings), "deconvnet")
@@ -48,13 +48,13 @@ def work(where: str) -> dict[str, str]:
         "crf": fingerprint(*((PREDICTIONS / "deconvnet_crf" / f"{name}.png").read_bytes() for name in names)),
         "files": fingerprint(sorted(path.name for path in (PREDICTIONS / "deconvnet_crf").iterdir())),
         "evaluation": fingerprint(result.summary, result.per_class, metrics.method_confusion("deconvnet_crf", names)),
-        "samples": fingerprint(list(counted), *counted.values()),
+        "counts": fingerprint(list(counted), *counted.values()),
         "calibration": fingerprint(calibration.of_method("deconvnet", names, "mean")),
     }
 
 
 class Killer(threading.Thread):
-    """Ends a worker with SIGKILL when some of the work is done: when `done` returns at least so many."""
+    """Ends a worker with SIGKILL once `done` returns at least `some`."""
 
     def __init__(self, done: Callable[[], int], some: int):
         super().__init__(daemon=True)
@@ -74,7 +74,7 @@ def files(pattern: str) -> Callable[[], int]:
 
 
 def count() -> dict:
-    """Tasks that tell a file of themselves and take a while, with a worker killed when a third of them have begun."""
+    """Slow tasks that write a line each, with a worker killed when a third of them have begun."""
     log = ROOT / "log.txt"
     log.touch()
 
@@ -93,20 +93,19 @@ def count() -> dict:
 
 def main() -> None:
     torch.set_num_threads(1)  # as a worker has: another number may change last digits
-    metrics.MIN_IMAGES_PER_WORKER = per_image.PER_CORE = calibration.PER_CORE = (
-        1  # else so few images stay in one process
-    )
-    told = {}
+    for module in (metrics, per_image, calibration):
+        module.MIN_IMAGES_PER_WORKER = 1  # otherwise so few images stay in one process
+    results = {}
     for cores in ("1", "2"):
         os.environ["DECONVNET_CORES"] = cores
-        told[cores] = work(f"{cores} cores")
+        results[cores] = work(f"{cores} cores")
     os.environ["DECONVNET_CLUSTER"] = ADDRESS
-    told["cluster"] = work("cluster")
+    results["cluster"] = work("cluster")
     shutil.rmtree(PREDICTIONS / "deconvnet_crf")
     killers = [Killer(files(pattern), 3) for pattern in ("checkpoints/killed/*/*.npy", "data/predictions/*_crf/*.png")]
-    told["killed"] = work("killed")
-    told["done when killed"] = [killer.seen for killer in killers if not killer.join(60)]
-    print(json.dumps(told | count()))
+    results["killed"] = work("killed")
+    results["done when killed"] = [killer.seen for killer in killers if not killer.join(60)]
+    print(json.dumps(results | count()))
 
 
 if __name__ == "__main__":

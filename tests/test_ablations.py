@@ -1,25 +1,28 @@
-"""Each variant lacks one thing and nothing else; long runs are brought together only if they belong together."""
+"""Ablations: each variant lacks one thing; results are collected by experiment; claims compare with the strongest."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
+from test_claims import CLASSES, drawn, judge
 from torch import nn
 
 from deconvnet.config import params
 from deconvnet.config.errors import UserError
-from deconvnet.evaluation import per_image
+from deconvnet.config.paths import REPORTS
+from deconvnet.evaluation import bootstrap, claims, per_image
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.networks import build, variants, weights
 from deconvnet.networks.deconvnet import DeconvNet
 from deconvnet.pipeline import collect, repro
+from deconvnet.report import tables
 from deconvnet.training import ablations
 
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
-    """Smoke's settings, with the weights of a backbone in place."""
+    """The settings of smoke, with a saved backbone."""
     monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
     settings = params.validate(params.compose("smoke"), "smoke")
     torch.manual_seed(0)
@@ -35,7 +38,7 @@ def settings(tmp_path, monkeypatch):
     return settings
 
 
-def test_every_variant_gets_as_many_updates(settings):
+def test_every_variant_is_trained_for_the_same_number_of_iterations(settings):
     both = settings.stage1.iterations + settings.stage2.iterations
     for variant in variants.VARIANTS:
         stages = ablations.schedule(variant, settings)
@@ -44,21 +47,21 @@ def test_every_variant_gets_as_many_updates(settings):
     assert ablations.schedule("one_stage", settings)[0][1].lr == settings.stage2.lr
 
 
-def test_a_solver_is_scaled_in_its_rate_alone(settings):
+def test_only_the_learning_rate_is_scaled(settings):
     short = ablations.with_lr_factor(settings.stage2, 0.1, 3)
     assert (short.lr, short.iterations) == (0.1 * settings.stage2.lr, 3)
     assert ablations.with_lr_factor(settings.stage2, 1) == settings.stage2
 
 
 def test_every_variant_starts_from_the_same_backbone(settings):
-    """Whatever stands in the decoder: the encoder's maps are those of the backbone, batch norm folded or not."""
+    """The encoder's maps are those of the backbone, whether batch norm is folded into the weights or not."""
     torch.manual_seed(1)
     x = 255 * torch.rand(2, 3, settings.network.size, settings.network.size)
     with torch.no_grad():
-        maps = [variants.make_variant(v, settings).eval().encoder(x)[0][-1] for v in variants.VARIANTS]
-    for other in maps[1:]:
-        assert torch.allclose(maps[0], other, rtol=1e-3, atol=1e-4)
-    assert maps[0].std() > 0
+        first, *others = (variants.make_variant(v, settings).eval().encoder(x)[0][-1] for v in variants.VARIANTS)
+    assert first.std() > 0
+    for other in others:
+        assert torch.allclose(first, other, rtol=1e-3, atol=1e-4)
 
 
 def test_what_each_variant_lacks(settings):
@@ -76,41 +79,36 @@ def test_what_each_variant_lacks(settings):
         variants.make_variant("none", settings)
 
 
-def test_signals_reach_the_end_without_batch_norm_as_he_et_al_draw(settings):
-    """With std 0.01 the last map is a thousandth of what fc7 gives, or less; unpooling's zeros alone are a 32nd."""
+def test_signals_keep_their_size_without_batch_norm_if_initialised_as_by_he(settings):
+    """With std 0.01 the last map is less than a thousandth of fc7's output; unpooling's zeros alone make it a 32nd."""
     x = 255 * torch.rand(2, 3, settings.network.size, settings.network.size)
-    kept = {}
+    ratio = {}
     for variant in ("no_batch_norm", "no_batch_norm_he"):
         torch.manual_seed(0)
         net, sizes = variants.make_variant(variant, settings).eval(), []
         for part in (net.encoder.fc7, net.decoder[-1]):
-            part.register_forward_hook(
-                lambda module, inputs, out, sizes=sizes: sizes.append(out.square().mean().sqrt())
-            )
+            part.register_forward_hook(lambda _, __, out, sizes=sizes: sizes.append(out.square().mean().sqrt()))
         with torch.no_grad():
             net(x)
-        kept[variant] = (sizes[1] / sizes[0]).item()
-    assert kept["no_batch_norm"] < 1e-3
-    assert 1e-3 < kept["no_batch_norm_he"] < 10
+        ratio[variant] = (sizes[1] / sizes[0]).item()
+    assert ratio["no_batch_norm"] < 1e-3
+    assert 1e-3 < ratio["no_batch_norm_he"] < 10
 
 
-def test_he_draws_by_what_meets_in_an_output():
+def test_hes_initialisation_by_the_inputs_of_an_output():
     torch.manual_seed(0)
     net = variants.he_initialise(DeconvNet(blocks=((32, 1), (64, 2)), fc=256, size=32, bn_eps=None))
-    wanted = {"fc6_deconv.conv": 256, "decoder.0.deconv2_1.conv": 9 * 64, "decoder.1.deconv1_1.conv": 9 * 32}
-    for name, inputs in wanted.items():
+    num_inputs = {"fc6_deconv.conv": 256, "decoder.0.deconv2_1.conv": 9 * 64, "decoder.1.deconv1_1.conv": 9 * 32}
+    for name, inputs in num_inputs.items():
         assert net.get_submodule(name).weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.05), name
         assert not net.get_submodule(name).bias.any()
     assert net.score.weight.std().item() == pytest.approx((1 / 32) ** 0.5, rel=0.1)
 
 
-def test_bilinear_ignores_where_the_maxima_stood(settings):
-    """Moving a maximum inside its 2 × 2 cell changes switches and no pooled map: bilinear's output stays."""
+def test_bilinear_upsampling_ignores_the_switches(settings):
+    """Moving a maximum inside its 2 × 2 cell changes switches and no pooled map: bilinear's output stays the same."""
     torch.manual_seed(0)
-    plain, other = (
-        variants.make_variant("one_stage", settings).eval(),
-        variants.make_variant("bilinear", settings).eval(),
-    )
+    plain, other = (variants.make_variant(variant, settings).eval() for variant in ("one_stage", "bilinear"))
     other.load_state_dict(plain.state_dict())
     x = 255 * torch.rand(1, 3, settings.network.size, settings.network.size)
     with torch.no_grad():
@@ -124,19 +122,18 @@ def test_bilinear_ignores_where_the_maxima_stood(settings):
             assert torch.equal(*outputs) is same
 
 
-def test_a_rate_that_diverges_is_never_chosen(settings, monkeypatch):
+def test_a_learning_rate_with_which_training_diverges_is_never_selected(settings, monkeypatch):
     def diverge(*arguments, **named):
         raise FloatingPointError
 
-    class Batches:
-        def like(self, *arguments):
-            return self
+    class NoBatches:
+        resampled = lambda self, *arguments: self  # noqa: E731
 
     monkeypatch.setattr(ablations.loop, "train", diverge)
-    assert ablations.try_lr_factor("bilinear", settings, 1.0, 2, Batches(), Batches()) == float("inf")
+    assert ablations.try_lr_factor("bilinear", settings, 1.0, 2, NoBatches(), NoBatches()) == float("inf")
 
 
-# What long runs leave
+# Collected results of long runs
 
 
 @pytest.fixture
@@ -147,8 +144,8 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def put(folder, name, experiment, value, key="tally"):
-    per_image.save(folder / f"{name}.npz", {f"{name}/{key}": np.array([value])})
+def put(folder, name, experiment, value):
+    per_image.save(folder / f"{name}.npz", {f"{name}/counts": np.array([value])})
     (folder / f"{name}.json").write_text(json.dumps({"experiment": experiment, "mean_iou": value}))
 
 
@@ -157,30 +154,28 @@ def test_ablations_are_collected(project):
         put(project / "data" / "ablations", name, "aa", value)
     collect.ablations()
     found = per_image.load(project / "reports" / "ablations.npz")
-    assert {key: v.item() for key, v in found.items()} == {f"{v}/tally": i for i, v in enumerate(variants.VARIANTS)}
+    assert {key: v.item() for key, v in found.items()} == {f"{v}/counts": i for i, v in enumerate(variants.VARIANTS)}
     record = json.loads((project / "reports" / "ablations.json").read_text())
     assert record["experiment"] == "aa"
     assert set(record["variants"]) == set(variants.VARIANTS)
 
 
-def test_a_variant_that_was_not_trained_here_stays(project):
-    folder = project / "data" / "ablations"
+def test_a_variant_that_was_not_trained_here_is_kept(project):
+    folder, collected = project / "data" / "ablations", project / "reports" / "ablations.json"
     put(folder, "one_stage", "aa", 1)
     put(folder, "bilinear", "aa", 2)
     collect.ablations()
-    (folder / "one_stage.json").unlink()
-    (folder / "one_stage.npz").unlink()
+    for path in folder.glob("one_stage.*"):
+        path.unlink()
     put(folder, "bilinear", "aa", 3)
     collect.ablations()
     found = per_image.load(project / "reports" / "ablations.npz")
-    assert {key: v.item() for key, v in found.items()} == {"one_stage/tally": 1, "bilinear/tally": 3}
-    assert set(json.loads((project / "reports" / "ablations.json").read_text())["variants"]) == {
-        "one_stage",
-        "bilinear",
-    }
-    put(folder, "bilinear", "bb", 4)  # of other settings: nothing of the old ones may stay beside it
+    assert {key: v.item() for key, v in found.items()} == {"one_stage/counts": 1, "bilinear/counts": 3}
+    assert set(json.loads(collected.read_text())["variants"]) == {"one_stage", "bilinear"}
+    put(folder, "bilinear", "bb", 4)  # of another experiment: results of the former are dropped
     collect.ablations()
-    assert set(per_image.load(project / "reports" / "ablations.npz")) == {"bilinear/tally"}
+    assert set(per_image.load(project / "reports" / "ablations.npz")) == {"bilinear/counts"}
+    assert set(json.loads(collected.read_text())["variants"]) == {"bilinear"}
 
 
 def test_results_of_different_settings_are_not_mixed(project):
@@ -197,30 +192,35 @@ def test_nothing_to_collect_says_what_to_do(project):
 
 
 def test_seeds_are_collected_with_their_tolerance(project):
-    def metrics(value):
-        return {method: {"mean_iou": value} for method in METHODS}
+    def write_metrics(run, value):
+        (run / "reports").mkdir(parents=True, exist_ok=True)
+        metrics = {method: {"mean_iou": value} for method in METHODS}
+        (run / "reports" / "metrics.json").write_text(json.dumps(metrics))
 
-    reports = project / "reports"
-    reports.mkdir()
-    (reports / "metrics.json").write_text(json.dumps(metrics(0.2)))
+    write_metrics(project, 0.2)
     for number, value in (("1", 0.3), ("2", 0.4)):
         run = project / "runs" / f"icons-seed{number}"
-        for name in collect.SAMPLES:
-            per_image.save(run / "data" / "samples" / f"{name}.npz", {name: np.array([value])})
-        (run / "reports").mkdir()
-        (run / "reports" / "metrics.json").write_text(json.dumps(metrics(value)))
+        for name in collect.COUNTS:
+            per_image.save(run / "data" / "counts" / f"{name}.npz", {name: np.array([value])})
+        write_metrics(run, value)
         (run / "params.yaml").write_text(params.dump(params.compose("icons")))
         collect.seed(number)
     collect.seeds()
+    reports = project / "reports"
     found = per_image.load(reports / "seeds.npz")
-    assert set(found) == {f"{n}/{name}" for n in "12" for name in collect.SAMPLES}
-    assert found["2/windows"].item() == 0.4
-    written = json.loads((reports / "tolerance.json").read_text())["deconvnet"]["mean_iou"]
-    assert written["values"] == [0.2, 0.3, 0.4]
-    assert written["tolerance"] == pytest.approx(4.144 * 0.1 * (4 / 3) ** 0.5, rel=1e-3)  # t, deviation, mean of three
+    assert set(found) == {f"{n}/{name}" for n in "12" for name in collect.COUNTS}
+    assert found["2/proposals"].item() == 0.4
+    measured = json.loads((reports / "tolerance.json").read_text())["deconvnet"]["mean_iou"]
+    assert measured["values"] == [0.2, 0.3, 0.4]
+    assert measured["tolerance"] == pytest.approx(4.144 * 0.1 * (4 / 3) ** 0.5, rel=1e-3)  # t, deviation, mean of three
+    write_metrics(project / "runs" / "quick", 0.1)
+    collect.quick()  # with the variance of the default's three runs
+    measured = json.loads((reports / "quick.json").read_text())["deconvnet"]["mean_iou"]
+    assert measured["values"] == [0.1]
+    assert measured["tolerance"] == pytest.approx(4.144 * 0.1 * 2**0.5, rel=1e-3)
 
 
-EXTRA_STAGES = """
+LONG_RUN_STAGES = """
 stages:
   train:
     matrix:
@@ -239,18 +239,92 @@ stages:
 """
 
 
-def test_what_is_trained_apart_is_collected_each_time(tmp_path):
-    """DVC runs no frozen stage, not even by force; and `collect` must be one, or `make repro` would train."""
+@pytest.mark.slow
+def test_long_runs_are_collected_each_time(tmp_path):
+    """DVC does not run a frozen stage, even by force; and `collect` must be one, or `make repro` would train."""
     for folder in ("ablations", "data"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "ablations" / "dvc.yaml").write_text(EXTRA_STAGES)
+    (tmp_path / "ablations" / "dvc.yaml").write_text(LONG_RUN_STAGES)
     script = "print(open('data/a').read() + open('data/b').read(), file=open('found', 'w'))"
     (tmp_path / "collect.py").write_text(script)
     repro.dvc(tmp_path, "init", "--no-scm", "-q")
     for text in ("one", "two"):
         (tmp_path / "source").write_text(text)
-        assert repro.reproduce_extra(tmp_path, "ablations", ["train"]) == 0
+        assert repro.reproduce_long_run(tmp_path, "ablations", ["train"]) == 0
         assert (tmp_path / "found").read_text() == f"{text}{text}\n"
     assert repro.dvc(tmp_path, "status", "-q", "ablations/dvc.yaml:collect") == 0
     (tmp_path / "collect.py").unlink()
-    assert repro.reproduce_extra(tmp_path, "ablations", ["train"]) != 0
+    assert repro.reproduce_long_run(tmp_path, "ablations", ["train"]) != 0
+
+
+# Claims that need an ablation
+
+WITHOUT = bootstrap.minus(bootstrap.iou("counts/a"), bootstrap.iou("ablated/counts"))
+
+
+def test_a_claim_without_its_ablation_is_not_run():
+    run = {"counts/a": drawn(0.8, 60, 1)}
+    row = judge(WITHOUT, [run], needs=("one_stage",))
+    assert (row["effect"], row["ci"], row["runs"], row["seeds"]) == (None, [None, None], 0, 0)
+    assert row["verdict"] == "not run"
+    row = judge(WITHOUT, [run], {"one_stage/counts": drawn(0.6, 60, 2)}, needs=("one_stage",))
+    assert (row["verdict"], row["runs"], row["seeds"], row["measured"]) == ("replicated", 1, 1, "measured")
+
+
+def test_every_run_is_compared_with_the_ablation():
+    """With all runs the mean effect is lower than with the best alone, and the interval is wider."""
+    runs = [{"counts/a": drawn(quality, 60, i)} for i, quality in enumerate((0.8, 0.7, 0.68, 0.62))]
+    ablation = {"one_stage/counts": drawn(0.6, 60, 9)}
+    best, row = (judge(WITHOUT, some, ablation, needs=("one_stage",)) for some in (runs[:1], runs))
+    each = [judge(WITHOUT, [run], ablation, needs=("one_stage",))["effect"] for run in runs]
+    assert row["effect"] == pytest.approx(np.mean(each))
+    assert row["effect"] < best["ci"][0]
+    assert row["ci"][1] - row["ci"][0] > 1.5 * (best["ci"][1] - best["ci"][0])
+    assert (row["runs"], row["seeds"], tables.seeds_text(row), tables.seeds_text(best)) == (4, 1, "4 against 1", "1")
+
+
+def test_the_stronger_ablation_is_the_baseline():
+    run, needs = {"counts/a": drawn(0.8, 60, 1)}, ("no_batch_norm", "no_batch_norm_he")
+    weak, strong = {"no_batch_norm/counts": drawn(0.5, 60, 2)}, {"no_batch_norm_he/counts": drawn(0.7, 60, 3)}
+    both, first, second = (judge(WITHOUT, [run], a, needs=needs) for a in (weak | strong, weak, strong))
+    assert both["effect"] == second["effect"] < first["effect"]
+    he, plain = (f"DeconvNet {claims.ABLATED[name]}" for name in reversed(needs))
+    assert both["measured"] == f"measured; stronger baseline: {he}"
+    assert [row["measured"] for row in (first, second)] == [f"measured; baseline: {t}" for t in (plain, he)]
+
+
+def test_methods_that_predict_background_only_are_named():
+    nothing = np.zeros((60, 3, CLASSES), np.uint32)
+    nothing[:, 1, :2], nothing[:, 2, 0], nothing[:, 0, 0] = 50, 100, 50
+    run, needs = {"counts/deconvnet": drawn(0.8, 60, 1), "counts/fcn8s": nothing}, ("one_stage",)
+    effect = bootstrap.minus(bootstrap.iou("counts/deconvnet"), bootstrap.iou("ablated/counts"))
+    row = judge(effect, [run], {"one_stage/counts": nothing}, needs=needs)
+    assert row["measured"] == "measured; the ablated network predicts background only"
+    assert judge(effect, [run], {"one_stage/counts": drawn(0.6, 60, 2)}, needs=needs)["measured"] == "measured"
+    row = judge(bootstrap.minus(bootstrap.iou("counts/deconvnet"), bootstrap.iou("counts/fcn8s")), [run])
+    assert row["measured"] == "measured; FCN-8s predicts background only"
+    run["counts/deconvnet"] = nothing
+    row = judge(bootstrap.minus(bootstrap.iou("counts/deconvnet"), bootstrap.iou("counts/fcn8s")), [run])
+    assert row["measured"] == "measured; FCN-8s and DeconvNet predict background only"
+    run["counts/deconvnet"] = drawn(0.8, 60, 1)
+    shares = [per_image.background_share(run[f"counts/{method}"]) for method in ("fcn8s", "deconvnet")]
+    assert shares == [100, pytest.approx(50, abs=2)]
+
+
+@pytest.mark.reports
+def test_claims_c6_c7_and_c8c_compare_with_their_ablations():
+    """On the committed counts; the effects of C6 and C8c from the counts themselves."""
+    ablations = per_image.load(REPORTS / "ablations.npz")
+    runs: dict[str, dict] = {}
+    for key, value in per_image.load(REPORTS / "seeds.npz").items():
+        number, name = key.split("/", 1)
+        runs.setdefault(number, {})[name] = value
+    stated = [claim for claim in claims.all_claims(0.15, 0.4) if claim.needs]
+    rows = claims.claims_table(stated, list(runs.values()), ablations, 300, "d", 200, 0)
+    assert [row["id"] for row in rows] == ["C6", "C7", "C8c"]
+    assert all(row["runs"] == len(runs) and row["seeds"] == 1 and row["verdict"] != "not run" for row in rows)
+    whole = np.mean([100 * per_image.mean_iou(run["counts/deconvnet"].sum(axis=0)) for run in runs.values()])
+    alone = 100 * per_image.mean_iou(ablations["one_stage/counts"].sum(axis=0))
+    assert rows[0]["effect"] == pytest.approx(whole - alone)
+    on_target = [100 * source["deconvnet/energy"][:, -1].mean() for source in runs.values()]
+    assert rows[2]["effect"] == pytest.approx(np.mean(on_target) - 100 * ablations["bilinear/energy"][:, -1].mean())

@@ -1,4 +1,4 @@
-"""Table 2 against the paper's, figures 2 and 3 against what they say; calibration and the choice of images by hand."""
+"""Table 2 against the paper's, figures 2 and 3 against their captions; calibration and selected images by hand."""
 
 from itertools import pairwise
 
@@ -45,7 +45,7 @@ def test_table2_counts_every_parameter(layers):
 
 
 def lines_of_ink(path) -> int:
-    """The number of horizontal bands of a picture that are not white."""
+    """How many horizontal bands of a picture are not white."""
     inked = (np.asarray(Image.open(path).convert("L")) < 200).any(axis=1)
     return int(inked[0]) + np.count_nonzero(inked[1:] & ~inked[:-1])
 
@@ -56,7 +56,7 @@ def test_the_caption_stands_below_the_legend(layers, tmp_path):
     assert lines_of_ink(tmp_path / "with.png") == lines_of_ink(tmp_path / "without.png") + 1
 
 
-def test_figure2_has_a_slab_for_each_layer(layers):
+def test_figure2_has_a_block_for_each_layer(layers):
     figure = architecture.figure2(layers.reset_index())
     assert len(figure.axes[0].patches) == len(layers)
     sides = [text.get_text() for text in figure.axes[0].texts if "×" in text.get_text()]
@@ -64,7 +64,7 @@ def test_figure2_has_a_slab_for_each_layer(layers):
     assert sides[7:] == sides[5::-1]
 
 
-def test_figure2_tells_the_channels_below_the_slabs(layers):
+def test_figure2_has_the_channels_below_the_blocks(layers):
     figure = architecture.figure2(layers.reset_index())
     figure.draw_without_rendering()
     below = [text for text in figure.axes[0].texts if "×" not in text.get_text()]
@@ -76,18 +76,18 @@ def test_figure2_tells_the_channels_below_the_slabs(layers):
     assert min(text.get_fontsize() for text in below) >= 8
 
 
-def test_figure2_s_slabs_grow_as_its_caption_says(layers):
-    slabs = architecture.figure2(layers.reset_index()).axes[0].patches
-    heights = dict(zip(layers["side"], (slab.get_height() for slab in slabs), strict=True))
-    widths = dict(zip(layers["channels"], (slab.get_width() for slab in slabs), strict=True))
+def test_the_blocks_of_figure2_grow_as_its_caption_says(layers):
+    blocks = architecture.figure2(layers.reset_index()).axes[0].patches
+    heights = dict(zip(layers["side"], (block.get_height() for block in blocks), strict=True))
+    widths = dict(zip(layers["channels"], (block.get_width() for block in blocks), strict=True))
     assert heights[224] / heights[56] == pytest.approx(2)  # the square root of 4
     assert widths[512] - widths[256] == pytest.approx(widths[256] - widths[128])  # the logarithm
     (caption,) = (f.text for f in captions.FIGURES if f.file == "figure2")
-    assert "square root" in caption
-    assert "logarithm" in caption
+    assert "√(side" in caption
+    assert "log(channels)" in caption
 
 
-def test_figure3_says_what_torch_computes():
+def test_figure3_has_the_numbers_that_torch_computes():
     axes = architecture.figure3().axes
     rows = [[sorted(int(t.get_text()) for t in axis.texts if t.get_text()) for axis in axes[i : i + 3]]
             for i in range(0, 12, 3)]  # fmt: skip
@@ -101,7 +101,7 @@ def test_figure3_says_what_torch_computes():
 
 
 def test_figure3_draws_the_switches():
-    """An arrow from the middle of each 2 × 2 into the cell that is marked, in both rows."""
+    """In both rows an arrow leads from the middle of each 2 × 2 to the cell that is marked."""
     for axis in (architecture.figure3().axes[i] for i in (2, 4)):
         ends = {(int(arrow.xy[0]), int(arrow.xy[1])) for arrow in axis.texts}
         marked = {tuple(map(int, cell.get_xy())) for cell in axis.patches if cell.get_facecolor()[2] < 0.5}
@@ -115,22 +115,22 @@ def test_reliability_by_hand():
     probabilities = np.zeros((21, 1, 4))
     probabilities[0, 0] = [0.95, 0.85, 0.15, 1.0]
     probabilities[3, 0] = [0.05, 0.15, 0.85, 0.0]
-    truth = np.array([[0, 3, 3, VOID]])
-    table = calibration.reliability([(probabilities, truth)])
+    ground_truth = np.array([[0, 3, 3, VOID]])
+    table = calibration.reliability([(probabilities, ground_truth)])
     assert table["pixels"].tolist() == [0] * 8 + [2, 1]
     assert table["confidence"][8:].tolist() == pytest.approx([0.85, 0.95])
     assert table["accuracy"][8:].tolist() == [0.5, 1.0]
     assert calibration.calibration_error(table) == pytest.approx((2 * 0.35 + 0.05) / 3)
 
 
-def test_a_pixel_that_no_window_covers_is_the_first_point():
-    """What the calibration's caption says: 21 scores of 0, probability 1/21, called background."""
-    (nothing,) = aggregate.aggregate_maximum(torch.zeros(0, 21, 4, 4), np.zeros((0, 4), int), (2, 2))
+def test_a_pixel_that_no_proposal_covers_is_in_the_first_point():
+    """As the figure's caption says: 21 scores of 0, so a probability of 1/21, labelled background."""
+    nothing = aggregate.aggregate_maximum(torch.zeros(0, 21, 4, 4), np.zeros((0, 4), int), (2, 2))
     table = calibration.reliability([(ensemble.probabilities(nothing.numpy()), np.zeros((2, 2), int))])
     assert table["pixels"].tolist() == [4] + [0] * 9
     assert (table["confidence"][0], table["accuracy"][0]) == (pytest.approx(1 / 21), 1)
     (caption,) = (f.text for f in captions.FIGURES if f.file == "calibration")
-    assert "1/21, called background" in caption
+    assert "1/21, labelled background" in caption
 
 
 @pytest.mark.filterwarnings("error")
@@ -142,19 +142,11 @@ def test_without_a_labelled_pixel_there_is_no_error_and_a_figure(tmp_path):
     figures.save(figure, tmp_path / "empty.png", "a caption")
 
 
-def test_what_says_what_it_means_has_no_error():
-    rng = np.random.default_rng(0)
-    sure = rng.uniform(0.5, 1, (1, 400, 400))
-    probabilities = np.concatenate([sure, 1 - sure, np.zeros((19, 400, 400))])
-    truth = (rng.random((400, 400)) > sure[0]).astype(int)
-    assert calibration.calibration_error(calibration.reliability([(probabilities, truth)])) < 0.01
-
-
 # Which images are shown
 
 
-def tallies(*ious: float) -> np.ndarray:
-    """An image for each IoU of class 0, which is all there is."""
+def counts(*ious: float) -> np.ndarray:
+    """An image of 100 pixels of class 0 for each IoU."""
     found = np.zeros((len(ious), 3, 21), np.uint32)
     for i, iou in enumerate(ious):
         found[i, :, 0] = round(100 * iou), 100, round(100 * iou)
@@ -163,22 +155,22 @@ def tallies(*ious: float) -> np.ndarray:
 
 def test_figure7_takes_the_largest_differences():
     run = {
-        "tally/fcn8s": tallies(0.5, 0.2, 0.9, 0.4, 0.5),
-        "tally/deconvnet": tallies(0.5, 0.8, 0.1, 0.3, 0.7),
-        "tally/edeconvnet": tallies(0.6, 0.9, 0.5, 0.7, 0.7),
+        "counts/fcn8s": counts(0.5, 0.2, 0.9, 0.4, 0.5),
+        "counts/deconvnet": counts(0.5, 0.8, 0.1, 0.3, 0.7),
+        "counts/edeconvnet": counts(0.6, 0.9, 0.5, 0.7, 0.7),
     }
     groups = list(selection.figure7(run, list("abcde"), 1).values())
     assert groups == [["b"], ["c"], ["d"]]
     assert list(selection.figure7(run, list("abcde"), 2).values()) == [["b", "e"], ["c", "d"], ["a"]]
 
 
-def test_figure7_shows_nothing_where_nothing_is_better():
-    same = {f"tally/{m}": tallies(0.5, 0.5) for m in ("fcn8s", "deconvnet", "edeconvnet")}
+def test_figure7_has_no_image_if_no_method_is_better():
+    same = {f"counts/{m}": counts(0.5, 0.5) for m in ("fcn8s", "deconvnet", "edeconvnet")}
     assert list(selection.figure7(same, ["a", "b"], 2).values()) == [[], [], []]
 
 
 def test_figure1_takes_inconsistent_large_and_missed_small_objects():
-    """Wholly another class is no inconsistency, nor is half background; the smaller share decides."""
+    """All of another class is no inconsistency, nor is half of it background: the smaller share decides."""
     run = {
         "objects/image": np.array([0, 0, 1, 2, 2, 2, 3, 3]),
         "objects/size": np.array([0.8, 0.1, 0.9, 0.1, 0.1, 0.1, 0.8, 0.9]),

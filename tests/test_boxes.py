@@ -1,4 +1,4 @@
-"""Boxes by hand: whole pixels, squares, zero and void outside the image, and no shift when scores are pasted back."""
+"""Boxes: whole pixels, squares, zero and void outside of the image, and no shift when scores are pasted back."""
 
 import numpy as np
 import pytest
@@ -7,32 +7,24 @@ import torch
 from deconvnet.data.voc import VOID
 from deconvnet.images import boxes, crops
 
-RELEASE = np.array(  # six published boxes, x1 y1 x2 y2, the last pixel included
-    [
-        [267, -20, 517, 230],
-        [88, -24, 387, 275],
-        [34, -116, 542, 392],
-        [-30, -92, 548, 486],
-        [53, 188, 289, 424],
-        [-52, -29, 308, 331],
-    ]
-)
-HANGING = [(-3, 2, 3, 8), (7, 2, 13, 8), (2, -3, 8, 3), (2, 5, 8, 11), (-4, -4, 14, 14), (3, 1, 7, 5)]
+# Boxes that leave an image of 8 × 10 px in part or fully, and one inside.
+BOXES = [
+    (-3, 2, 3, 8), (7, 2, 13, 8), (2, -3, 8, 3), (2, 5, 8, 11), (-4, -4, 14, 14), (3, 1, 7, 5),
+    (-9, 0, -2, 7), (12, 0, 15, 3), (0, -5, 5, -1), (0, 9, 4, 13), (10, 8, 12, 10),
+]  # fmt: skip
 SCENE = (3, 8, 10)  # channels, height, width
 
 
-def positive_map():
-    return torch.from_numpy(np.random.default_rng(0).uniform(1, 2, SCENE)).float()
-
-
-def test_extended_box_by_hand():
+def test_extended_boxes_by_hand():
     # 10 × 20 around (15, 20): side 1.2 · 20 = 24
     assert boxes.extend([[10, 10, 20, 30]], 1.2, square=True).tolist() == [[3, 8, 27, 32]]
     assert boxes.extend([[10, 10, 20, 30]], 1.2, square=False).tolist() == [[9, 8, 21, 32]]
     assert boxes.extend([[0, 0, 10, 5]], 1.2, square=True).tolist() == [[-1, -4, 11, 8]]  # centre 2.5: half to even
+    assert boxes.extend([[5, 5, 6, 6]], 0.1, square=False).tolist() == [[5, 5, 6, 6]]  # never empty
+    assert boxes.extend(np.zeros((0, 4)), 1.2, square=True).shape == (0, 4)
 
 
-def test_extended_tight_boxes_are_whole_square_and_centred():
+def test_random_extended_boxes_are_square_and_centred():
     rng = np.random.default_rng(0)
     corner, sides = rng.integers(0, 400, (500, 2)), rng.integers(1, 300, (500, 2))
     tight = np.hstack([corner, corner + sides])
@@ -44,30 +36,7 @@ def test_extended_tight_boxes_are_whole_square_and_centred():
     assert np.abs((grown[:, :2] + grown[:, 2:]) / 2 - (tight[:, :2] + tight[:, 2:]) / 2).max() <= 0.5
 
 
-def test_the_releases_boxes_have_the_invariants_of_ours():
-    """Square, whole, and free to leave the image on either side: what `extend` makes of boxes near a border."""
-    half_open = np.add(RELEASE, [0, 0, 1, 1])
-    sides = half_open[:, 2:] - half_open[:, :2]
-    assert sides[:, 0].tolist() == sides[:, 1].tolist() == [251, 300, 509, 579, 237, 361]
-    assert (RELEASE < 0).any()
-    assert (RELEASE > 500).any()  # no VOC photograph is wider
-    ours = boxes.extend(half_open, 1.0, square=True)
-    assert (ours == half_open).all()  # square and whole already, so nothing is clipped or rounded
-    assert boxes.extend([[0, 0, 100, 50], [400, 100, 500, 200]], 1.2, True).tolist() == [
-        [-10, -35, 110, 85],
-        [390, 90, 510, 210],
-    ]
-
-
-def test_extending_no_boxes_gives_none():
-    assert boxes.extend(np.zeros((0, 4)), 1.2, True).shape == (0, 4)
-
-
-def test_a_box_never_shrinks_to_nothing():
-    assert boxes.extend([[5, 5, 6, 6]], 0.1, square=False).tolist() == [[5, 5, 6, 6]]
-
-
-# Cutting
+# Cropping
 
 
 def test_crop_reads_columns_as_x_and_rows_as_y():
@@ -75,33 +44,24 @@ def test_crop_reads_columns_as_x_and_rows_as_y():
     assert boxes.crop(picture, (1, 2, 4, 4), 0).tolist() == [[11, 12, 13], [16, 17, 18]]
 
 
-@pytest.mark.parametrize("box", HANGING)
-def test_crop_is_zero_or_void_outside(box):
+@pytest.mark.parametrize("box", BOXES)
+def test_a_crop_is_zero_or_void_outside_of_the_image(box):
     labels = np.random.default_rng(0).integers(1, 21, (8, 10)).astype(np.uint8)
     image = np.stack([labels] * 3, axis=2)
-    x1, y1, x2, y2 = box
-    around = np.pad(labels, 20, constant_values=VOID)
-    assert (boxes.crop(labels, box, VOID) == around[y1 + 20 : y2 + 20, x1 + 20 : x2 + 20]).all()
-    dark = np.pad(image, ((20, 20), (20, 20), (0, 0)))
-    assert (boxes.crop(image, box, 0) == dark[y1 + 20 : y2 + 20, x1 + 20 : x2 + 20]).all()
-
-
-@pytest.mark.parametrize("box", [(-9, 0, -2, 7), (12, 0, 15, 3), (0, -5, 5, -1), (0, 9, 4, 13), (10, 8, 12, 10)])
-def test_crop_fully_outside_is_all_void(box):
-    cut = boxes.crop(np.ones((8, 10), np.uint8), box, VOID)
-    assert cut.shape == (box[3] - box[1], box[2] - box[0])
-    assert (cut == VOID).all()
+    x1, y1, x2, y2 = np.add(box, 20)
+    assert (boxes.crop(labels, box, VOID) == np.pad(labels, 20, constant_values=VOID)[y1:y2, x1:x2]).all()
+    assert (boxes.crop(image, box, 0) == np.pad(image, ((20, 20), (20, 20), (0, 0)))[y1:y2, x1:x2]).all()
 
 
 def test_resized_labels_are_neither_mixed_nor_shifted():
     labels = np.array([[3, 7], [VOID, 0]], np.uint8)
     assert (boxes.resize_labels(labels, 6) == np.kron(labels, np.ones((3, 3), np.uint8))).all()
     nine = np.arange(81, dtype=np.uint8).reshape(9, 9)
-    assert (boxes.resize_labels(nine, 3) == nine[1::3, 1::3]).all()  # the middle of each third, not its corner
+    assert (boxes.resize_labels(nine, 3) == nine[1::3, 1::3]).all()  # the centre of each third
 
 
-def test_resized_images_and_labels_stay_aligned():
-    """A class border stays within half a pixel of the picture's border, for up- and down-scaling."""
+def test_resized_images_and_labels_are_aligned():
+    """Class boundaries are at most half a pixel off the image's edges, for up- and downscaling."""
     for old, new in ((100, 72), (36, 72), (251, 250)):
         labels = np.zeros((old, old), np.uint8)
         labels[:, old // 3 :] = 1
@@ -110,7 +70,7 @@ def test_resized_images_and_labels_stay_aligned():
         assert np.abs(image.sum(axis=1) - small.sum(axis=1)).max() <= 0.5 + 0.01
 
 
-def test_windows_hold_the_boxes_contents():
+def test_crops_hold_the_content_of_their_boxes():
     image = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
     inside, outside = crops.crop_boxes(image, np.array([[2, 1, 6, 5], [8, 6, 12, 10]]), 4)
     assert inside.dtype == torch.float32
@@ -119,8 +79,8 @@ def test_windows_hold_the_boxes_contents():
     assert outside[:, 2:].sum() == outside[:, :, 2:].sum() == 0
 
 
-def test_antialiased_windows_average_what_shrinks():
-    """A board of single-pixel squares, shrunk to a third: grey with smoothing, squares without."""
+def test_antialiasing_averages_an_image_that_shrinks():
+    """A chessboard of single pixels, shrunk to a third: grey with antialiasing, black and white without."""
     board = np.indices((30, 30)).sum(axis=0) % 2 * 255
     image = np.repeat(board[..., None], 3, axis=2).astype(np.uint8)
     whole = np.array([[0, 0, 30, 30]])
@@ -135,19 +95,19 @@ def test_antialiased_windows_average_what_shrinks():
 # Pasting
 
 
-@pytest.mark.parametrize("box", HANGING)
-def test_crop_and_paste_round_trip_is_the_identity_inside(box):
-    scene, canvas = positive_map(), torch.zeros(SCENE)
-    cut = boxes.crop(scene.permute(1, 2, 0).numpy(), box, 0)
-    crops.paste_maximum(canvas, torch.from_numpy(cut).permute(2, 0, 1), np.array(box))
+@pytest.mark.parametrize("box", BOXES)
+def test_pasting_a_crop_restores_the_image_in_the_box(box):
+    scene, canvas = torch.rand(SCENE, generator=torch.Generator().manual_seed(0)) + 1, torch.zeros(SCENE)
+    cropped = boxes.crop(scene.permute(1, 2, 0).numpy(), box, outside=9)
+    crops.paste_maximum(canvas, torch.from_numpy(cropped).permute(2, 0, 1), np.array(box))
     x1, y1, x2, y2 = np.clip(box, 0, [10, 8, 10, 8])
     expected = torch.zeros(SCENE)
     expected[:, y1:y2, x1:x2] = scene[:, y1:y2, x1:x2]
     assert torch.equal(canvas, expected)
 
 
-def test_antialiased_scores_are_averaged_where_they_shrink():
-    """A peak of one pixel in a quarter: plain sampling at the centres of 4 × 4 cells does not see it."""
+def test_antialiasing_averages_scores_that_shrink():
+    """A peak of one pixel, shrunk to a quarter: plain sampling at the centres of 4 × 4 cells misses it."""
     scores = torch.zeros(1, 16, 16)
     scores[0, 4, 4] = 16
     canvases = {}
@@ -155,14 +115,7 @@ def test_antialiased_scores_are_averaged_where_they_shrink():
         canvases[antialias] = torch.zeros(1, 4, 4)
         crops.paste_maximum(canvases[antialias], scores, np.array([0, 0, 4, 4]), antialias)
     assert canvases[False].sum() == 0
-    assert canvases[True].sum() == pytest.approx(1, abs=0.15)  # 16 / 4², but for the border
-
-
-@pytest.mark.parametrize("box", [(-9, 0, -2, 7), (12, 0, 15, 3), (0, 8, 4, 12)])
-def test_a_box_outside_changes_nothing(box):
-    canvas = torch.zeros(SCENE)
-    crops.paste_maximum(canvas, torch.ones(3, 7, 7), np.array(box))
-    assert (canvas == 0).all()
+    assert canvases[True].sum() == pytest.approx(1, abs=0.15)  # 16 / 4², apart from the border
 
 
 def test_negative_scores_never_win_over_the_zero_base():
@@ -174,7 +127,7 @@ def test_negative_scores_never_win_over_the_zero_base():
     assert torch.equal(canvas, expected)
 
 
-def test_the_larger_of_two_overlapping_windows_wins():
+def test_the_maximum_of_overlapping_scores_wins_in_any_order():
     first, second = torch.tensor([[[1.0, 5], [2, 3]]]), torch.tensor([[[4.0, 9], [1, 6]]])
     canvases = []
     for order in (((first, 0), (second, 1)), ((second, 1), (first, 0))):
@@ -185,13 +138,13 @@ def test_the_larger_of_two_overlapping_windows_wins():
     assert canvases[0] == canvases[1] == [[[1, 5, 9], [2, 3, 6]]]
 
 
-@pytest.mark.parametrize(("window", "side"), [(8, 16), (16, 8), (8, 12), (24, 9), (7, 30)])
-def test_windows_of_another_size_keep_their_place(window, side):
-    """A ramp of positions, 0 at one edge of the window and 1 at the other, is the same ramp in the box."""
-    steps = (torch.arange(window) + 0.5) / window
+@pytest.mark.parametrize(("size", "side"), [(8, 16), (16, 8), (8, 12), (24, 9), (7, 30)])
+def test_resized_scores_keep_their_positions(size, side):
+    """A ramp from 0 at one edge of the scores to 1 at the other is the same ramp in the box."""
+    steps = (torch.arange(size) + 0.5) / size
     canvas = torch.zeros(2, side, side)
-    scores = torch.stack([steps.expand(window, window), steps[:, None].expand(window, window)])
+    scores = torch.stack([steps.expand(size, size), steps[:, None].expand(size, size)])
     crops.paste_maximum(canvas, scores, np.array([0, 0, side, side]))
-    expected = ((torch.arange(side) + 0.5) / side).clamp(steps[0], steps[-1])  # no ramp outside of the centres
+    expected = ((torch.arange(side) + 0.5) / side).clamp(steps[0], steps[-1])  # constant beyond the outermost centres
     torch.testing.assert_close(canvas[0], expected.expand(side, side))
     torch.testing.assert_close(canvas[1], expected[:, None].expand(side, side))

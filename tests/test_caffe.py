@@ -1,4 +1,4 @@
-"""The reader of .caffemodel files, on files written here byte by byte, and against OpenCV's own Caffe importer."""
+"""The reader of .caffemodel files: on files written here byte by byte, and against OpenCV's Caffe importer."""
 
 import struct
 
@@ -49,7 +49,7 @@ def blob(values: np.ndarray, legacy: bool) -> bytes:
 
 
 def write(path, layers: dict[str, list[np.ndarray]], version: int) -> None:
-    """A NetParameter with V1 (`layers`, 2) or V2 (`layer`, 100) messages, and fields nobody reads."""
+    """A NetParameter with V1 (`layers`, 2) or V2 (`layer`, 100) messages, and fields that `read` ignores."""
     data = block(1, b"a network")
     for name, blobs in layers.items():
         kind = DECONVOLUTION if "deconv" in name or "up" in name else CONVOLUTION
@@ -85,17 +85,17 @@ def test_reads_every_layer_of_either_format(tmp_path, rng, version):
             np.testing.assert_array_equal(ours, theirs.ravel())
 
 
-def test_the_paper_size_network_maps_to_the_names_of_the_release():
+def test_layers_of_the_papers_network_have_the_names_of_the_release():
     with torch.device("meta"):
         net = DeconvNet()
     names = [caffe.caffe_names(path)[0] for path, _ in caffe.layers_with_weights(net)]
-    assert len(names) == len(set(names)) == 29 + 30  # 29 normalised layers, and the score without norm
+    assert len(names) == len(set(names)) == 29 + 30  # 29 layers with batch norm, and the score without
     assert {"conv1_1", "bn1_1", "fc6", "bnfc6", "bnfc7", "fc6-deconv", "fc6-deconv-bn"} <= set(names)
     assert {"deconv5_3", "debn5_3", "deconv1_2", "debn1_2", "seg-score"} <= set(names)
 
 
-def test_a_deconvnet_computes_what_the_file_says(tmp_path, rng):
-    """conv1_1 by hand: BGR less the mean, convolved, scaled and shifted as the folded batch norm says."""
+def test_the_first_layer_of_a_deconvnet_by_hand(tmp_path, rng):
+    """BGR less the mean, convolved, scaled and shifted as by the folded batch norm."""
     net = DeconvNet(**NARROW, size=32, std=58.0)
     layers = random_layers(net, rng)
     write(tmp_path / "net.caffemodel", layers, 1)
@@ -112,7 +112,7 @@ def test_a_deconvnet_computes_what_the_file_says(tmp_path, rng):
 
 
 def test_vgg16_gives_fc6_and_fc7_from_matrices(tmp_path, rng):
-    """VGG-16's file holds fc6 as (4096, 512 · 7 · 7) and fc8, which nobody needs; rows of fc6 run over (c, y, x)."""
+    """VGG-16's file holds fc6 as (4096, 512 · 7 · 7) and fc8, which is not needed; rows of fc6 run over (c, y, x)."""
     encoder = Encoder(NARROW["blocks"], NARROW["fc"], fc_kernel=2, bn_eps=None, std=1.0)
     layers = random_layers(encoder, rng)
     matrix = layers["fc6"][0].reshape(10, 8 * 2 * 2)
@@ -127,7 +127,7 @@ def test_vgg16_gives_fc6_and_fc7_from_matrices(tmp_path, rng):
 
 
 def prototxt(newer: bool, old_bias: bool, height: int, width: int) -> str:
-    """FCN-8s as its authors describe it, with the widths of NARROW."""
+    """The authors' description of FCN-8s, with the widths of NARROW."""
     name = {key: names[-1 if newer else 0] for key, names in caffe.FCN_NAMES.items()}
     lines = [f'input: "data" input_shape {{ dim: 1 dim: 3 dim: {height} dim: {width} }}']
 
@@ -186,7 +186,7 @@ def test_fcn8s_gives_the_scores_of_opencvs_caffe_importer(tmp_path, rng, newer, 
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-def test_what_is_wrong_with_a_file_is_said(tmp_path, rng):
+def test_messages_for_files_that_cannot_be_used(tmp_path, rng):
     net = DeconvNet(**NARROW, size=32)
     layers = random_layers(net, rng)
     path = tmp_path / "net.caffemodel"
@@ -194,10 +194,10 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path, rng):
         caffe.read(path)
     write(path, layers, 2)
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(UserError, match="not a whole one"):
+    with pytest.raises(UserError, match="not a complete caffemodel"):
         caffe.read(path)
-    path.write_bytes(block(100, block(1, b"conv1_1") + block(7, block(5, b"seven b"))))  # no whole number of floats
-    with pytest.raises(UserError, match="not a whole one"):
+    path.write_bytes(block(100, block(1, b"conv1_1") + block(7, block(5, b"seven b"))))  # not a multiple of four bytes
+    with pytest.raises(UserError, match="not a complete caffemodel"):
         caffe.read(path)
     path.write_bytes(block(1, b"a network without layers"))
     with pytest.raises(UserError, match="no layer with weights"):

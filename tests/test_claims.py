@@ -1,4 +1,4 @@
-"""Intervals by hand and against scipy's, the rule of the verdict, and what must read "not run"."""
+"""Intervals by hand and against SciPy's, the rule of the verdict, and what must read "not run"."""
 
 import json
 from types import SimpleNamespace
@@ -7,33 +7,31 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deconvnet.config import params
 from deconvnet.config.paths import REPORTS, TABLES
-from deconvnet.evaluation import bootstrap, claims, per_image
+from deconvnet.evaluation import bootstrap, claims, experiment, per_image
 from deconvnet.evaluation.claims import Claim
-from deconvnet.pipeline import provenance
+from deconvnet.pipeline.repro import LONG_RUNS
 from deconvnet.report import plots
 
 CLASSES = 21
 
 
-def tally(*images: tuple[dict, dict, dict]) -> np.ndarray:
-    """(N, 3, 21) from hits, truth and predicted pixels by class."""
+def counts(*images: tuple[dict, dict, dict]) -> np.ndarray:
+    """(N, 3, 21): {class: pixels} that are correct, in the ground truth, and predicted, for each image."""
     found = np.zeros((len(images), 3, CLASSES), np.uint32)
-    for i, counts in enumerate(images):
-        for row, by_class in enumerate(counts):
+    for i, rows in enumerate(images):
+        for row, by_class in enumerate(rows):
             for label, pixels in by_class.items():
                 found[i, row, label] = pixels
     return found
 
 
 def drawn(quality: float, images: int, seed: int) -> np.ndarray:
-    """Tallies of images whose 100 pixels of two classes are right with probability `quality`."""
+    """Counts of images whose 100 pixels of two classes are correct with probability `quality`."""
     rng = np.random.default_rng(seed)
-    hits = rng.binomial(50, quality, (images, 2))
-    wrong = 50 - hits
-    return tally(*(
-        ({0: h[0], 1: h[1]}, {0: 50, 1: 50}, {0: h[0] + w[1], 1: h[1] + w[0]}) for h, w in zip(hits, wrong, strict=True)
+    correct = rng.binomial(50, quality, (images, 2))
+    return counts(*(
+        ({0: a, 1: b}, {0: 50, 1: 50}, {0: a + 50 - b, 1: b + 50 - a}) for a, b in correct
     ))  # fmt: skip
 
 
@@ -46,17 +44,17 @@ def judge(effect, runs, ablations=None, images=60, needs=()) -> dict:
 
 
 def test_interval_by_hand():
-    """Two images, one right and one wrong: they are drawn (2, 0), (1, 1) or (0, 2), a quarter, half, a quarter."""
+    """Two images, one right and one wrong: resamples have (2, 0), (1, 1) or (0, 2), a quarter, half, a quarter."""
     right, wrong = ({0: 4}, {0: 4}, {0: 4}), ({}, {0: 4}, {1: 4})
     # right alone: IoU 1. Wrong alone: 0. Both: class 0 has 4 / (8 + 4 - 4), class 1 0 of 4: (0.5 + 0) / 2.
-    run = {"tally/a": tally(right, wrong)}
-    effect, ci = bootstrap.bootstrap(bootstrap.iou("tally/a"), [run], 2, 2000, 0)
+    run = {"counts/a": counts(right, wrong)}
+    effect, ci = bootstrap.bootstrap(bootstrap.iou("counts/a"), [run], 2, 2000, 0)
     assert effect == pytest.approx(25)
     assert ci == pytest.approx((0, 100))
 
 
 def test_interval_over_seeds_by_hand():
-    """Two runs without any spread of images: they are drawn (2, 0), (1, 1) or (0, 2)."""
+    """Two runs, in each of which all images are alike: resamples have (2, 0), (1, 1) or (0, 2) of them."""
 
     def constant(run, weights):
         return np.full(len(weights), run["value"])
@@ -73,34 +71,21 @@ def test_interval_agrees_with_scipy():
         a, b = (100 * per_image.mean_iou(t[at].sum(axis=0)) for t in (better, worse))
         return a - b
 
-    theirs = stats.bootstrap(
-        (np.arange(80),),
-        difference,
-        n_resamples=6000,
-        vectorized=False,
-        method="percentile",
-        rng=np.random.default_rng(3),
-    ).confidence_interval
-    effect = bootstrap.minus(bootstrap.iou("tally/a"), bootstrap.iou("tally/b"))
-    found, ci = bootstrap.bootstrap(effect, [{"tally/a": better, "tally/b": worse}], 80, 6000, 4)
+    options = {"n_resamples": 6000, "vectorized": False, "method": "percentile", "rng": np.random.default_rng(3)}
+    theirs = stats.bootstrap((np.arange(80),), difference, **options).confidence_interval
+    effect = bootstrap.minus(bootstrap.iou("counts/a"), bootstrap.iou("counts/b"))
+    found, ci = bootstrap.bootstrap(effect, [{"counts/a": better, "counts/b": worse}], 80, 6000, 4)
     assert found == pytest.approx(difference(np.arange(80)))
     width = theirs.high - theirs.low
     assert ci == pytest.approx((theirs.low, theirs.high), abs=0.05 * width)
 
 
-def test_resamples_draw_as_many_images_as_there_are():
-    weights = bootstrap.resample(7, 5000, np.random.default_rng(0))
-    assert weights.shape == (5000, 7)
-    assert (weights.sum(axis=1) == 7).all()
-    assert weights.mean(axis=0) == pytest.approx(np.ones(7), abs=0.05)
-
-
 @pytest.mark.parametrize(
     ("first", "second", "verdict"), [(0.8, 0.6, "replicated"), (0.6, 0.8, "not replicated"), (0.7, 0.7, "inconclusive")]
 )
-def test_verdict_of_three_drawn_cases(first, second, verdict):
-    run = {"tally/a": drawn(first, 60, 1), "tally/b": drawn(second, 60, 2)}
-    row = judge(bootstrap.minus(bootstrap.iou("tally/a"), bootstrap.iou("tally/b")), [run])
+def test_verdicts_of_three_random_cases(first, second, verdict):
+    run = {"counts/a": drawn(first, 60, 1), "counts/b": drawn(second, 60, 2)}
+    row = judge(bootstrap.minus(bootstrap.iou("counts/a"), bootstrap.iou("counts/b")), [run])
     assert row["verdict"] == verdict
     assert row["ci"][0] <= row["effect"] <= row["ci"][1]
     assert row["seeds"] == 1
@@ -113,28 +98,29 @@ def test_verdict_is_by_the_interval_alone():
 
 
 def test_a_comparison_is_paired():
-    """A method against itself: whatever is drawn, the difference is nothing."""
-    run = {"tally/a": drawn(0.7, 60, 1)}
-    row = judge(bootstrap.minus(bootstrap.iou("tally/a"), bootstrap.iou("tally/a")), [run])
+    """A method against itself: the difference is 0 in every resample."""
+    run = {"counts/a": drawn(0.7, 60, 1)}
+    row = judge(bootstrap.minus(bootstrap.iou("counts/a"), bootstrap.iou("counts/a")), [run])
     assert (row["effect"], row["ci"]) == (0, [0, 0])
 
 
 def test_the_ensemble_must_beat_the_better_member():
-    run = {"tally/a": drawn(0.7, 60, 1), "tally/b": drawn(0.6, 60, 2), "tally/c": drawn(0.8, 60, 3)}
-    row = judge(bootstrap.minus(*(bootstrap.iou(f"tally/{name}") for name in "abc")), [run])
-    assert row["effect"] == judge(bootstrap.minus(bootstrap.iou("tally/a"), bootstrap.iou("tally/c")), [run])["effect"]
+    run = {"counts/a": drawn(0.7, 60, 1), "counts/b": drawn(0.6, 60, 2), "counts/c": drawn(0.8, 60, 3)}
+    iou = {name: bootstrap.iou(f"counts/{name}") for name in "abc"}
+    row, other = (judge(bootstrap.minus(*(iou[name] for name in names)), [run]) for names in ("abc", "ac"))
+    assert row["effect"] == other["effect"]
     assert row["verdict"] == "not replicated"
 
 
 def test_slope_is_points_for_each_doubling():
     right, wrong = ({0: 1}, {0: 1}, {0: 1}), ({}, {0: 1}, {0: 0})
     # of 8 images 1, 2, 4 and 8 are right: IoU of the one class 12.5, 25, 50, 100 %
-    run = {f"w/{n}": tally(*([right] * n + [wrong] * (8 - n))) for n in (1, 2, 4, 8)}
+    run = {f"w/{n}": counts(*([right] * n + [wrong] * (8 - n))) for n in (1, 2, 4, 8)}
     found = bootstrap.slope("w/")(run, np.ones((1, 8), int))
     assert found == pytest.approx(np.polyfit([0, 1, 2, 3], [12.5, 25, 50, 100], 1)[:1])
 
 
-def test_objects_count_as_often_as_their_image_is_drawn():
+def test_objects_count_as_often_as_their_image_is_in_a_resample():
     run = {
         "objects/size": np.array([0.1, 0.1, 0.1, 0.5]),
         "objects/image": np.array([0, 0, 1, 1]),
@@ -145,49 +131,17 @@ def test_objects_count_as_often_as_their_image_is_drawn():
     assert np.isnan(bootstrap.object_measure("recall", "m", 0.25, 0.4)(run, np.ones((1, 2), int))).all()
 
 
-def test_a_val_without_truth_is_not_run():
-    nothing = {"tally/a": np.zeros((60, 3, CLASSES), np.uint32)}
-    assert judge(bootstrap.iou("tally/a"), [nothing])["verdict"] == "not run"
+def test_without_ground_truth_a_claim_is_not_run():
+    nothing = {"counts/a": np.zeros((60, 3, CLASSES), np.uint32)}
+    assert judge(bootstrap.iou("counts/a"), [nothing])["verdict"] == "not run"
 
 
 def test_results_of_another_experiment_are_not_taken(tmp_path):
-    per_image.save(tmp_path / "seeds.npz", {"1/tally/a": drawn(0.8, 3, 1)})
+    per_image.save(tmp_path / "seeds.npz", {"1/counts/a": drawn(0.8, 3, 1)})
     (tmp_path / "seeds.json").write_text('{"experiment": "0123abcd"}')
-    assert list(claims.load_same_experiment(tmp_path / "seeds", "0123abcd")) == ["1/tally/a"]
+    assert list(claims.load_same_experiment(tmp_path / "seeds", "0123abcd")) == ["1/counts/a"]
     assert claims.load_same_experiment(tmp_path / "seeds", "ffffffff") == {}
     assert claims.load_same_experiment(tmp_path / "missing", "0123abcd") == {}
-
-
-def test_an_experiment_is_its_settings_without_seeds():
-    default, other = params.compose("icons"), params.compose("icons")
-    other["profile"], other["stage1"]["seed"], other["report"]["seed"] = "other", 77, 78
-
-    def experiment(settings):
-        return provenance.experiment_id(params.validate(settings, "test"))
-
-    assert experiment(default) == experiment(other)
-    for section, key, value in (("stage1", "iterations", 3), ("icons", "seed", 99), ("crf", "steps", 3)):
-        changed = params.compose("icons")
-        changed[section][key] = value
-        assert experiment(changed) != experiment(default), section
-
-
-def test_other_data_are_another_experiment(tmp_path):
-    """Also where the settings say nothing of it: a generator that has changed, or the files of a folder."""
-    settings = params.validate(params.compose("icons"), "test")
-
-    def experiment(data, objects="1"):
-        outs = [{"path": "data/objects.csv", "md5": objects}, {"path": "data/voc", "md5": data}]
-        (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {"data": {"deps": [], "outs": outs}}}))
-        return provenance.experiment_id(settings, tmp_path)
-
-    assert experiment("a.dir") == experiment("a.dir", objects="2")
-    per_image.save(tmp_path / "seeds.npz", {"1/tally/a": drawn(0.8, 3, 1)})
-    (tmp_path / "seeds.json").write_text(json.dumps({"experiment": experiment("a.dir")}))
-    assert claims.load_same_experiment(tmp_path / "seeds", experiment("a.dir")) != {}
-    assert claims.load_same_experiment(tmp_path / "seeds", experiment("b.dir")) == {}
-    (tmp_path / "dvc.lock").unlink()
-    assert claims.load_same_experiment(tmp_path / "seeds", provenance.experiment_id(settings, tmp_path)) == {}
 
 
 def test_effects_are_drawn_with_the_verdict_s_mark():
@@ -204,7 +158,7 @@ def test_effects_are_drawn_with_the_verdict_s_mark():
     assert list(np.atleast_1d(drawn_marks["*"])) == [1.0]
 
 
-# The committed ledger
+# The committed claims table
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +168,7 @@ def committed() -> SimpleNamespace:
     )
 
 
-def test_the_committed_ledger_is_whole(committed):
+def test_the_committed_table_is_complete(committed):
     ids = [row["id"] for row in committed.rows]
     assert ids == ["C1", "C2", "C3a", "C3b", "C4a", "C4b", "C5a", "C5b", "C6", "C7", "C8a", "C8b", "C8c", "C8d"]
     for row in committed.rows:
@@ -225,12 +179,12 @@ def test_the_committed_ledger_is_whole(committed):
 
 
 def test_the_committed_long_runs_are_of_the_committed_experiment():
-    experiment = provenance.experiment_id(params.load())
-    records = [json.loads((REPORTS / f"{name}.json").read_text()) for name in provenance.LONG_RUNS]
-    assert {record["experiment"] for record in [*records, *records[0]["variants"].values()]} == {experiment}
+    records = [json.loads((REPORTS / f"{name}.json").read_text()) for name in LONG_RUNS]
+    found = {record["experiment"] for record in [*records, *records[0]["variants"].values()]}
+    assert found == {experiment.read()}
 
 
-def test_the_page_tells_the_ledger_s_verdicts(committed):
+def test_the_committed_page_has_the_tables_verdicts(committed):
     lines = {line.split("|")[1].strip(): line for line in committed.page.split("\n") if line.startswith("| C")}
     for row in committed.rows:
         assert f"**{row['verdict']}**" in lines[row["id"]]

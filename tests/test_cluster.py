@@ -1,4 +1,4 @@
-"""Over the processes of a machine, over a cluster, and over one that loses workers: the same bytes, each image once."""
+"""The processes of a machine, a cluster, and a cluster that loses workers give the same bytes, each image once."""
 
 import json
 import os
@@ -20,6 +20,7 @@ from deconvnet.data import icon_scenes, voc
 from deconvnet.networks import build, weights
 from deconvnet.utils import parallel
 
+pytestmark = pytest.mark.slow  # two clusters
 SCRIPT = Path(__file__).with_name("on_cluster.py")
 IMAGES = 12
 
@@ -74,26 +75,27 @@ def cluster(project) -> str:
 
 
 @pytest.fixture(scope="module")
-def told(project, cluster) -> dict:
+def results(project, cluster) -> dict:
     done = call(project, sys.executable, str(SCRIPT), DECONVNET_CLUSTER=cluster, PYTHONPATH=str(ROOT / "src"))
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("where", ["2", "cluster", "killed"])
-def test_the_results_are_those_of_one_process(told, where):
-    assert set(told["1"]) == {"proposals", "crf", "files", "evaluation", "samples", "calibration", "scores"}
-    assert told[where] == told["1"]
+def test_the_results_are_those_of_one_process(results, where):
+    assert set(results["1"]) == {"proposals", "crf", "files", "evaluation", "counts", "calibration", "scores"}
+    assert results[where] == results["1"]
 
 
-def test_workers_were_killed_amid_the_work(told):
-    assert all(3 <= done < IMAGES for done in told["done when killed"])
+def test_workers_were_killed_during_the_work(results):
+    assert all(3 <= done < IMAGES for done in results["done when killed"])
 
 
-def test_nothing_is_lost_or_doubled(told):
-    assert told["results"] == [number**2 for number in range(60)]
-    assert told["begun"] == 60
-    assert 1 <= told["again"] <= 8  # what the killed worker had begun, and nothing else
+def test_nothing_is_lost_or_doubled(results):
+    """Only what the killed worker had begun is run again: joblib gives a worker a few tasks ahead, not all."""
+    assert results["results"] == [number**2 for number in range(60)]
+    assert results["begun"] == 60
+    assert 1 <= results["again"] < 20
 
 
 def refused(monkeypatch, address: str) -> str:
@@ -103,26 +105,26 @@ def refused(monkeypatch, address: str) -> str:
     return str(error.value)
 
 
-def test_a_cluster_that_works_elsewhere_is_refused(project, cluster, monkeypatch):
+def test_workers_in_another_folder_are_refused(project, cluster, monkeypatch):
     assert f"A worker of the cluster runs in {project}, this stage in {ROOT}." in refused(monkeypatch, cluster)
     monkeypatch.setattr(parallel, "ROOT", project)
     monkeypatch.setenv("DECONVNET_CLUSTER", cluster)
     assert list(parallel.process_map(abs, [1, -2], "accepted")) == [1, 2]
     monkeypatch.setattr(parallel, "CODE_FINGERPRINT", "of yesterday")
-    assert "other code" in refused(monkeypatch, cluster)
+    assert "runs other code" in refused(monkeypatch, cluster)
 
 
-def test_a_cluster_that_is_not_there_is_named(monkeypatch):
+def test_a_missing_cluster_is_named(monkeypatch):
     monkeypatch.setattr(parallel, "CLUSTER_TIMEOUT_S", 0.5)
-    assert "no scheduler of dask answers at tcp://127.0.0.1:1 (" in refused(monkeypatch, "tcp://127.0.0.1:1")
-    assert "no scheduler of dask answers at cluster (" in refused(monkeypatch, "cluster")
+    assert "no dask scheduler answers at tcp://127.0.0.1:1 (" in refused(monkeypatch, "tcp://127.0.0.1:1")
+    assert "no dask scheduler answers at cluster (" in refused(monkeypatch, "cluster")
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert "pip install 'deconvnet[cluster]'" in refused(monkeypatch, "tcp://127.0.0.1:1")
 
 
 def test_few_items_stay_in_this_process(monkeypatch):
     monkeypatch.setenv("DECONVNET_CLUSTER", "tcp://127.0.0.1:1")  # nobody is asked
-    here = list(parallel.process_map(lambda item: os.getpid(), range(5), "few", least=3))
+    here = list(parallel.process_map(lambda item: os.getpid(), range(5), "few", min_items_per_worker=3))
     assert here == [os.getpid()] * 5
     assert list(parallel.process_map(abs, [], "none")) == []
 
@@ -137,8 +139,8 @@ def four_threads(monkeypatch):
     torch.set_num_threads(before)
 
 
-def test_lanes_share_the_threads_of_arithmetic_and_keep_the_order(four_threads):
-    """Each waits for the other here, so they run at once; the first item ends last, and comes first all the same."""
+def test_two_images_share_the_threads_and_keep_their_order(four_threads):
+    """Each task waits for the other, so they run together; the first ends last, and its result still comes first."""
     both = threading.Barrier(parallel.IMAGES_AT_ONCE, timeout=30)
 
     def task(item: int) -> tuple[int, int]:
@@ -146,12 +148,12 @@ def test_lanes_share_the_threads_of_arithmetic_and_keep_the_order(four_threads):
         time.sleep(0.1 * (item == 0))
         return item, torch.get_num_threads()
 
-    found = list(parallel.thread_map(task, range(4), "lanes"))
+    found = list(parallel.thread_map(task, range(4), "together"))
     assert found == [(item, 4 // parallel.IMAGES_AT_ONCE) for item in range(4)]
     assert torch.get_num_threads() == 4
 
 
-def test_what_fails_in_a_lane_ends_them(four_threads):
+def test_a_failing_task_ends_the_others(four_threads):
     begun = []
 
     def task(item: int) -> None:
@@ -160,6 +162,6 @@ def test_what_fails_in_a_lane_ends_them(four_threads):
         raise ValueError(f"item {item}")
 
     with pytest.raises(ValueError, match="item 0"):
-        list(parallel.thread_map(task, range(100), "lanes"))
+        list(parallel.thread_map(task, range(100), "together"))
     assert len(begun) < 50
     assert torch.get_num_threads() == 4

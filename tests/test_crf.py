@@ -28,19 +28,10 @@ def confident(labels, sure=0.8, classes=3):
 # CRF
 
 
-def test_unary_of_ruled_out_classes_is_finite():
-    probabilities = np.zeros((21, 2, 3), np.float32)
-    probabilities[4] = 1
-    energies = crf.unary(probabilities)
-    assert energies.shape == (21, 6)
-    assert np.isfinite(energies).all()
-    assert energies[4] == pytest.approx(0)
-    assert energies[3] == pytest.approx(-np.log(1e-8), rel=1e-5)
-
-
-def test_unary_is_minus_the_logarithm():
-    probabilities = np.array([[[0.5, 0.2]], [[0.5, 0.8]]])
-    np.testing.assert_allclose(crf.unary(probabilities), -np.log([[0.5, 0.2], [0.5, 0.8]]), rtol=1e-6)
+def test_unary_energies_are_minus_the_logarithm_and_finite():
+    probabilities = np.array([[[0.5, 0.2, 0]], [[0.5, 0.8, 1]]])
+    expected = -np.log([[0.5, 0.2, 1e-8], [0.5, 0.8, 1]])
+    np.testing.assert_allclose(crf.unary(probabilities), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_order_in_memory_does_not_matter():
@@ -62,23 +53,17 @@ def test_refined_probabilities_are_probabilities(normalise):
     np.testing.assert_allclose(refined.sum(axis=0), 1, rtol=1e-4)
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_a_lone_wrong_pixel_in_a_flat_region_is_repaired(normalise):
-    truth = np.zeros((12, 16), int)
-    truth[:, 8:] = 1
-    image = FLAT.copy()
-    image[:, 8:] = 20
-    labels = truth.copy()
+@pytest.mark.parametrize(
+    ("departures", "normalise"),
+    [({}, False), ({}, True), ({"gaussian_weight": 0}, False), ({"bilateral_weight": 0}, False)],
+)
+def test_a_single_wrong_pixel_is_repaired_by_both_kernels_and_by_either(departures, normalise):
+    image, expected = FLAT.copy(), np.zeros((12, 16), int)
+    image[:, 8:], expected[:, 8:] = 20, 1
+    labels = expected.copy()
     labels[5, 3] = 2
-    refined = crf.refine(image, confident(labels), kernel(), 10, normalise).argmax(axis=0)
-    assert (refined == truth).all()
-
-
-@pytest.mark.parametrize("one", [{"gaussian_weight": 0}, {"bilateral_weight": 0}])
-def test_either_kernel_repairs_it_alone(one):
-    labels = np.zeros((12, 16), int)
-    labels[5, 3] = 2
-    assert (crf.refine(FLAT, confident(labels), kernel(**one), 10, False).argmax(axis=0) == 0).all()
+    refined = crf.refine(image, confident(labels), kernel(**departures), 10, normalise)
+    assert (refined.argmax(axis=0) == expected).all()
 
 
 def test_without_kernels_nothing_changes():
@@ -89,64 +74,57 @@ def test_without_kernels_nothing_changes():
 
 
 def test_rows_and_columns_are_not_swapped():
-    """Horizontal stripes of colour hold horizontal stripes of labels, and pull crossing ones towards them."""
-    image, stripes = FLAT.copy(), np.zeros((12, 16), int)
-    image[6:], stripes[6:] = 20, 1
-    labels = stripes.copy()
+    """A column of wrong labels across two horizontal bands of colour takes the bands' labels."""
+    image, bands = FLAT.copy(), np.zeros((12, 16), int)
+    image[6:], bands[6:] = 20, 1
+    labels = bands.copy()
     labels[:, 7] = 1 - labels[:, 7]
     bilateral = kernel(gaussian_weight=0)
-    assert (crf.refine(image, confident(labels), bilateral, 10, False).argmax(axis=0) == stripes).all()
+    assert (crf.refine(image, confident(labels), bilateral, 10, False).argmax(axis=0) == bands).all()
 
 
 def test_normalisation_changes_the_result():
-    """The reason why it is a parameter: without it, weights grow with the number of neighbours."""
+    """So it is a setting: without it, the kernels' weights grow with the number of neighbours."""
     labels = np.zeros((12, 16), int)
-    labels[:, 8:] = 1  # the picture is flat: nothing holds this border
+    labels[:, 8:] = 1  # a border inside one colour
     plain, normal = (crf.refine(FLAT, confident(labels, 0.6), kernel(), 10, flag) for flag in (False, True))
     assert not np.allclose(plain, normal, atol=0.01)
 
 
-def test_a_lattice_serves_one_method_after_the_other():
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)
-    several = [softmax(rng.normal(0, 2, (21, 9, 14)), axis=0) for _ in range(3)]
-    field = crf.build_crf(image, 21, kernel(), False)
-    for probabilities in several:
-        alone = crf.refine(image, probabilities, kernel(), 5, False)
-        np.testing.assert_array_equal(crf.mean_field(field, probabilities, 5), alone)
+def mean_iou(pairs) -> float:
+    return metrics.mean_iou(sum(metrics.confusion(*pair) for pair in pairs))
 
 
-def test_a_lattice_is_made_once_for_each_image_and_kernel(tmp_path, monkeypatch):
+def test_pairwise_terms_are_made_once_for_each_image_and_kernel(tmp_path, monkeypatch):
     for module, name in ((store, "SCORES"), (store, "PREDICTIONS"), (crf, "PREDICTIONS"), (crf, "VOC")):
         monkeypatch.setattr(module, name, tmp_path / name.lower())
-    monkeypatch.setenv("DECONVNET_CORES", "1")  # in this process, where it can be counted
-    rng, names, rounds = np.random.default_rng(0), ["a", "b"], []
+    monkeypatch.setenv("DECONVNET_CORES", "1")  # in this process, where calls can be counted
+    rng, names, built, build_crf = np.random.default_rng(0), ["a", "b"], [], crf.build_crf
+    root = tmp_path / "voc"
+    voc.image_path(root, "a").parent.mkdir(parents=True)
     for name in names:
         for model in ("deconvnet", "fcn8s"):
             store.save_scores(model, name, rng.normal(0, 3, (21, 9, 14)))
-        (tmp_path / "voc" / voc.IMAGES).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)).save(voc.image_path(tmp_path / "voc", name))
-        voc.save_mask(voc.labels_path(tmp_path / "voc", name), rng.integers(0, 21, (9, 14)))
-    settings = schema.Crf(candidates=[kernel(), kernel(bilateral_xy=7)], steps=2, normalise=False)
-    plain = crf.build_crf
-    monkeypatch.setattr(crf, "build_crf", lambda *arguments: rounds.append(1) or plain(*arguments))
+        Image.fromarray(rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)).save(voc.image_path(root, name))
+        voc.save_mask(voc.labels_path(root, name), rng.integers(0, 21, (9, 14)))
+    settings = schema.Crf(candidates=[kernel(), kernel(bilateral_xy=7)], iterations=2, normalise=False)
+    monkeypatch.setattr(crf, "build_crf", lambda *arguments: built.append(1) or build_crf(*arguments))
     methods = ["deconvnet", "edeconvnet"]
-    found = crf.compare_kernels(methods, names, settings, "mean")
-    assert len(rounds) == 2 * 2  # not times the methods
+    measured = crf.compare_kernels(methods, names, settings, "mean", mean_iou)
+    assert len(built) == 2 * 2  # not times the methods
     crf.predict_all(dict.fromkeys(methods, settings.candidates[1]), names, settings, "mean")
-    assert len(rounds) == 2 * 2 + 2
+    assert len(built) == 2 * 2 + 2
     crf.predict_all(dict(zip(methods, settings.candidates, strict=True)), names, settings, "mean")
-    for method, candidate, means in zip(methods, settings.candidates, found.values(), strict=True):
-        total = 0
-        for name in names:
-            image, probabilities = (
-                voc.read_image(tmp_path / "voc", name),
-                ensemble.method_probabilities(method, name, "mean"),
-            )
-            labels = crf.refine(image, probabilities, candidate, 2, False).argmax(axis=0)
-            assert (store.read_prediction(f"{method}_crf", name) == labels).all()
-            total += metrics.confusion(voc.read_labels(tmp_path / "voc", name), labels)
-        assert means[settings.candidates.index(candidate)] == metrics.mean_iou(total)
+    for method, chosen in zip(methods, settings.candidates, strict=True):
+        for i, candidate in enumerate(settings.candidates):
+            pairs = []
+            for name in names:
+                probabilities = ensemble.method_probabilities(method, name, "mean")
+                refined = crf.refine(voc.read_image(root, name), probabilities, candidate, 2, False)
+                pairs.append((voc.read_labels(root, name), refined.argmax(axis=0)))
+                if candidate == chosen:
+                    assert (store.read_prediction(f"{method}_crf", name) == pairs[-1][1]).all()
+            assert measured[method][i] == mean_iou(pairs)
 
 
 # Ensemble
@@ -168,18 +146,10 @@ def test_product_of_scores_by_hand():
 
 
 def test_a_negative_fcn_score_never_contributes_to_the_product():
-    strong, none = ensemble.combine(pixel(9, 1, 2), pixel(-5, 1, 0), "product"), softmax([0, 1, 0])
-    assert strong.ravel().tolist() == pytest.approx(none, rel=1e-5)
-    both = ensemble.combine(pixel(-9, 1, 2), pixel(-5, 1, 0), "product")  # nor do two negative ones make a positive
-    assert both.ravel().tolist() == pytest.approx(none, rel=1e-5)
-
-
-@pytest.mark.parametrize("rule", ["mean", "product"])
-def test_combined_probabilities_sum_to_one(rule):
-    deconvnet, fcn8s = np.random.default_rng(0).normal(0, 5, (2, 21, 4, 5))
-    combined = ensemble.combine(deconvnet, fcn8s, rule)
-    assert combined.shape == (21, 4, 5)
-    np.testing.assert_allclose(combined.sum(axis=0), 1, rtol=1e-6)
+    """Neither times a positive score, nor as one of two negative ones."""
+    for score in (9, -9):
+        combined = ensemble.combine(pixel(score, 1, 2), pixel(-5, 1, 0), "product")
+        assert combined.ravel().tolist() == pytest.approx(softmax([0, 1, 0]), rel=1e-5)
 
 
 def test_an_unknown_rule_is_refused():

@@ -1,4 +1,4 @@
-"""The curves behind C4, C5 and C8 and what the paper leaves open: each point by hand, as tables and as data."""
+"""The curves behind C4, C5 and C8, and what the paper leaves open: each point by hand, as tables and as data."""
 
 import json
 
@@ -13,8 +13,8 @@ from deconvnet.report import architecture, site, tables
 from deconvnet.utils import files
 
 
-def tally(*shares: float, background: float = 0) -> np.ndarray:
-    """An image for each share: of 100 pixels so many are right, all of one class; some are called background."""
+def counts(*shares: float, background: float = 0) -> np.ndarray:
+    """An image of 100 pixels of one class for each share that is correct; some pixels are predicted as background."""
     found = np.zeros((len(shares), 3, 21), np.uint32)
     for i, share in enumerate(shares):
         found[i, :, 1] = round(100 * share), 100, round(100 * share)
@@ -23,15 +23,16 @@ def tally(*shares: float, background: float = 0) -> np.ndarray:
 
 
 RUN = {
-    **{f"windows/best/{n}": tally(n / 10, n / 10) for n in (1, 2, 4)},
-    **{f"windows/largest/{n}": tally(n / 20, n / 20) for n in (1, 2)},
-    **{f"windows/rule/{rule}": tally(0.4, 0.4, background=b) for rule, b in (("maximum", 0.4), ("mean", 0.9))},
-    **{f"tally/{m}": tally(v, v) for m, v in {"deconvnet": 0.4, "edeconvnet": 0.5, "edeconvnet_product": 0.3}.items()},
+    **{f"proposals/best/{n}": counts(n / 10, n / 10) for n in (1, 2, 4)},
+    **{f"proposals/largest/{n}": counts(n / 20, n / 20) for n in (1, 2)},
+    **{f"proposals/rule/{rule}": counts(0.4, 0.4, background=b) for rule, b in (("maximum", 0.4), ("mean", 0.9))},
+    "counts/deconvnet": counts(0.4, 0.4), "counts/edeconvnet": counts(0.5, 0.5),
+    "counts/edeconvnet_product": counts(0.3, 0.3),
     "objects/image": np.array([0, 0, 1]), "objects/size": np.array([0.1, 0.3, 0.3]),
     **{f"objects/{what}/{m}": np.array([0.2, 0.4, 0.6]) for what in ("recall", "iou") for m in curves.TWO},
     "deconvnet/energy": np.array([[0.1, 0.2, 0.3, 0.4, 0.5]] * 3), "deconvnet/energy_image": np.array([0, 1, 1]),
 }  # fmt: skip
-BILINEAR = {"bilinear/tally": tally(0.2, 0.2), "bilinear/energy": RUN["deconvnet/energy"] / 2}
+BILINEAR = {"bilinear/counts": counts(0.2, 0.2), "bilinear/energy": RUN["deconvnet/energy"] / 2}
 BILINEAR |= {"bilinear/energy_image": RUN["deconvnet/energy_image"]}
 MEASURED = curves.Measured([RUN], images=2, resamples=200, seed=0)
 
@@ -40,15 +41,15 @@ def values(points: dict) -> list[float]:
     return [round(value, 6) for value, _ in points.values()]
 
 
-def test_windows_are_those_that_were_counted():
+def test_mean_iou_by_the_numbers_of_proposals_that_were_counted():
     best, largest = curves.mean_iou_by_count(MEASURED, [1, 2, 4]).values()
     assert (list(best), values(best)) == (["1", "2", "4"], [10, 20, 40])
     assert (list(largest), values(largest)) == (["1", "2"], [5, 10])
-    assert best["2"][1] == pytest.approx((20, 20))  # both images are alike: whatever is drawn, it is the same
+    assert best["2"][1] == pytest.approx((20, 20))  # both images are alike, and so is every resample
 
 
 @pytest.mark.parametrize("what", ["recall", "iou"])
-def test_objects_fall_into_their_bins(what):
+def test_objects_by_size(what):
     lines = curves.objects_by_size(MEASURED, [0.2, 0.3], what)
     assert list(lines) == ["FCN-8s", "DeconvNet"]
     for points in lines.values():
@@ -69,7 +70,7 @@ def test_energy_layer_by_layer():
 @pytest.fixture
 def page(tmp_path):
     titled = {
-        "C4: mean IoU in %": ("windows", curves.mean_iou_by_count(MEASURED, [1, 2, 4])),
+        "C4: mean IoU in %": ("proposals", curves.mean_iou_by_count(MEASURED, [1, 2, 4])),
         "C5: recall in %": ("side", curves.objects_by_size(MEASURED, [0.2], "recall")),
         "C8: energy in %": ("layer", curves.energy_by_layer(MEASURED, BILINEAR)),
     }
@@ -87,10 +88,10 @@ def test_the_page_has_every_point_with_its_interval(page):
     assert layers.loc["deconv1", "bilinear upsampling"].startswith("25.0 [")
 
 
-def test_the_data_are_the_page_s(tmp_path):
-    found = curves.records({"windows": curves.mean_iou_by_count(MEASURED, [1, 2, 4])})
+def test_the_data_file_has_the_same_points(tmp_path):
+    found = curves.records({"proposals": curves.mean_iou_by_count(MEASURED, [1, 2, 4])})
     files.write_json(tmp_path / "curves.json", found)
-    (first, *_, last) = json.loads((tmp_path / "curves.json").read_text())["windows"]
+    (first, *_, last) = json.loads((tmp_path / "curves.json").read_text())["proposals"]
     assert first == {"line": "best first (objectness)", "x": "1", "value": 10, "ci": [10, 10]}
     assert (last["line"], last["x"], last["value"]) == ("largest first (figure 6)", "2", 10)
 
@@ -99,8 +100,8 @@ def test_the_data_are_the_page_s(tmp_path):
 
 
 @pytest.mark.parametrize("rule", ["mean", "product"])
-def test_the_ensemble_s_rules_are_named_whatever_the_default_is(rule):
-    run = RUN | {"tally/edeconvnet": RUN["tally/edeconvnet_product"]} if rule == "product" else RUN
+def test_both_rules_of_the_ensemble_are_named_whichever_is_the_default(rule):
+    run = RUN | {"counts/edeconvnet": RUN["counts/edeconvnet_product"]} if rule == "product" else RUN
     measured = curves.Measured([run], images=2, resamples=20, seed=0)
     rows = {row["method"]: row for row in curves.beyond(measured, BILINEAR, rule)}
     assert rows["EDeconvNet, product"]["iou"][0] == pytest.approx(30)
@@ -109,15 +110,16 @@ def test_the_ensemble_s_rules_are_named_whatever_the_default_is(rule):
         assert rows["EDeconvNet, mean"]["iou"][0] == pytest.approx(50)
     assert rows["DeconvNet with bilinear upsampling"]["seeds"] == 1
     assert "DeconvNet in one stage" not in rows  # it was not run
-    assert (rows["truth"]["iou"], rows["truth"]["background"]) == (None, 0)
+    assert (rows["ground truth"]["iou"], rows["ground truth"]["background"]) == (None, 0)
 
 
-def test_why_the_mean_collapses_is_said_by_the_numbers():
-    shares = {"DeconvNet, maximum of the windows' scores": 81.94, "DeconvNet, mean of the windows' scores": 97.51}
-    said = tables.collapse(shares | {"truth": 76.3})
-    assert said.startswith("With the mean 97.5 % of the pixels become background, with the maximum 81.9 %; 76.3 % are.")
-    assert said.endswith("the maximum takes the one that is surest of it.")
-    other = tables.collapse({title: 90.0 for title in shares} | {"truth": 76.3})
+def test_whether_the_mean_collapses_follows_from_the_numbers():
+    shares = {"DeconvNet, maximum of the proposals' scores": 81.94, "DeconvNet, mean of the proposals' scores": 97.51}
+    text = tables.collapse(shares | {"ground truth": 76.3})
+    assert "With the mean 97.5 % of the pixels are predicted as background, with the maximum 81.9 %" in text
+    assert "in the ground truth 76.3 % are." in text
+    assert text.endswith("the maximum takes the one with the highest score.")
+    other = tables.collapse({title: 90.0 for title in shares} | {"ground truth": 76.3})
     assert other.endswith("So the mean does not collapse to background here.")
 
 
@@ -125,9 +127,9 @@ def test_the_page_of_what_is_left_open(tmp_path):
     path = tmp_path / "beyond.md"
     path.write_text(tables.beyond_page(curves.beyond(MEASURED, BILINEAR, "mean"), {"FCN-8s": 0.051}, "a caption"))
     (text, rules), (_, calibrated) = site.markdown_tables(path)
-    assert "With the mean 69.2 % of the pixels become background, with the maximum 50.0 %; 0.0 % are." in text
-    assert rules.loc["DeconvNet, mean of the windows' scores"].tolist()[1:] == ["69.2", "1"]
-    assert rules.loc["truth"].tolist() == ["–", "0.0", "–"]
+    assert "With the mean 69.2 % of the pixels are predicted as background, with the maximum 50.0 %" in text
+    assert rules.loc["DeconvNet, mean of the proposals' scores"].tolist()[1:] == ["69.2", "1"]
+    assert rules.loc["ground truth"].tolist() == ["–", "0.0", "–"]
     assert calibrated.loc["FCN-8s"].item() == "5.1"
 
 

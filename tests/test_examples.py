@@ -1,4 +1,4 @@
-"""What the networks are shown and asked for, on a drawn scene: a person and a car that touch, between void contours."""
+"""Training examples from a drawn scene: a person and a car that touch, with void at their upper and lower borders."""
 
 import itertools
 
@@ -10,7 +10,7 @@ import torch
 from deconvnet.config import params
 from deconvnet.config.errors import UserError
 from deconvnet.data.voc import VOID
-from deconvnet.images import batches
+from deconvnet.images.batches import Batches
 from deconvnet.images.boxes import BOX
 from deconvnet.training import data_loading, examples
 
@@ -27,36 +27,19 @@ OBJECTS = pd.DataFrame(
 )
 
 
+def settings_of(section, departures):
+    return getattr(params.validate(params.compose("icons"), "icons"), section).model_copy(update=departures)
+
+
 def crops(**departures):
     """Settings of a stage, with small batches."""
-    small = {
-        "batch": 6,
-        "iterations": 5,
-        "seed": 0,
-        "context": 1.2,
-        "square_boxes": True,
-        "resize_before_crop": None,
-        "class_balance": True,
-    }
-    return params.validate(params.compose("icons"), "icons").stage1.model_copy(update=small | departures)
+    small = {"batch_size": 6, "iterations": 5, "seed": 0, "resize_before_crop": None}
+    return settings_of("stage1", small | {"context": 1.2, "square_boxes": True, "class_balance": True} | departures)
 
 
 def classifier(**departures):
-    small = {"batch": 20, "iterations": 1, "seed": 0, "resize_before_crop": None, "colour_augmentation": False}
-    return params.validate(params.compose("icons"), "icons").backbone.model_copy(update=small | departures)
-
-
-def whole(**departures):
-    """All settings, with departures like stage2_misses."""
-    settings = params.compose("icons")
-    for key, value in departures.items():
-        section, name = key.split("_", 1)
-        settings = params.merge(settings, {section: {name: value}})
-    return params.validate(settings, "icons")
-
-
-def fcn(batch):
-    return params.validate(params.compose("icons"), "icons").fcn.model_copy(update={"batch": batch, "seed": 0})
+    small = {"batch_size": 20, "iterations": 1, "seed": 0, "resize_before_crop": None, "colour_augmentation": False}
+    return settings_of("backbone", small | departures)
 
 
 def values(labels):
@@ -75,23 +58,23 @@ def test_stage_1_keeps_one_object_and_void():
     assert only.dtype == np.uint8
 
 
-def test_stage_1_batch_has_the_row_object_alone():
-    table = OBJECTS.query("label == @PERSON")  # its box takes in a part of the car
+def test_a_batch_of_stage_1_has_the_object_of_the_row_alone():
+    table = OBJECTS.query("label == @PERSON")  # its extended box contains a part of the car
     _, labels = examples.crop_batches(SCENE, table, crops(), 24)[0]
     assert (LABELS[6:30, 4:28] == CAR).any()
     assert values(labels) == {0, PERSON, VOID}
 
 
-def test_stage_2_batch_keeps_all_classes():
+def test_a_batch_of_stage_2_keeps_all_classes():
     table = OBJECTS.query("label == @PERSON").assign(instance=0)
     _, labels = examples.crop_batches(SCENE, table, crops(), 24)[0]
     assert values(labels) == {0, PERSON, CAR, VOID}
 
 
-def test_a_crop_shows_what_its_box_says():
+def test_a_crop_shows_its_box():
     """12 × 20 px around (16, 18), extended to 24: columns 4–28, rows 6–30."""
     table = OBJECTS.query("label == @PERSON").assign(instance=0)
-    images, labels = examples.crop_batches(SCENE, table, crops(batch=20), 24)[0]
+    images, labels = examples.crop_batches(SCENE, table, crops(batch_size=20), 24)[0]
     expected = torch.from_numpy(LABELS[6:30, 4:28]).long()
     flips = [torch.equal(label, expected.flip(1)) for label in labels]
     assert 0 < sum(flips) < 20
@@ -100,8 +83,8 @@ def test_a_crop_shows_what_its_box_says():
     assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
 
 
-def test_outside_of_the_image_is_black_and_void():
-    """28 × 16 px around (36, 22), extended to 34: rows 5–39; put at the corner, it leaves the image on two sides."""
+def test_outside_the_image_crops_are_black_and_void():
+    """10 × 10 px at the corner, extended to 20: columns 45–65 and rows 25–45 of an image of 60 × 40."""
     corner = pd.DataFrame([("a", 0, CAR, 50, 30, 60, 40)], columns=["image", "instance", "label", *BOX])
     images, labels = examples.crop_batches(SCENE, corner, crops(context=2.0), 20)[0]
     assert (labels[:, 15:] == VOID).all()
@@ -109,20 +92,21 @@ def test_outside_of_the_image_is_black_and_void():
     assert ((labels == VOID).sum(dim=(1, 2)) == 20 * 20 - 15 * 15 + (LABELS[25:, 45:] == VOID).sum()).all()
 
 
-@pytest.mark.parametrize("resize_before_crop", [None, 72, 36, 251])
-def test_resizing_and_jitter_invent_no_class(jitter):
-    """Between void (255) and background (0) or a class, interpolation would make other classes."""
+@pytest.mark.parametrize("resized", [None, 72, 36, 251])
+def test_resizing_invents_no_class(resized):
+    """Between void (255) and background (0) or a class, interpolation would give other classes."""
     for instance, allowed in ((1, {0, PERSON, VOID}), (0, {0, PERSON, CAR, VOID})):
         table = OBJECTS.query("label == @PERSON").assign(instance=instance)
-        _, labels = examples.crop_batches(SCENE, table, crops(jitter=jitter, context=1.9), 32)[0]
+        solver = crops(resize_before_crop=resized, context=1.9)
+        _, labels = examples.crop_batches(SCENE, table, solver, 32)[0]
         assert values(labels) <= allowed
-        assert jitter == 251 or VOID in values(labels)  # 32 of 251 may miss the contour
+        assert resized == 251 or VOID in values(labels)  # 32 of 251 pixels may miss the void border
 
 
-def test_an_all_void_crop_stays_void():
+def test_a_crop_of_void_stays_void():
     void = {"a": (IMAGE, np.full_like(LABELS, VOID), np.full_like(INSTANCES, VOID))}
     for instance in (0, 1):
-        _, labels = examples.crop_batches(void, OBJECTS.assign(instance=instance), crops(jitter=40), 32)[0]
+        _, labels = examples.crop_batches(void, OBJECTS.assign(instance=instance), crops(resize_before_crop=40), 32)[0]
         assert (labels == VOID).all()
 
 
@@ -133,8 +117,8 @@ def test_backbone_crops_have_the_class_of_their_row():
     assert [int(i) for i in images[:, 0, 12, 12]] == labels.tolist()  # the object is in the middle
 
 
-def test_recoloured_crops_keep_shape_and_differences():
-    """Six orders of the channels, each with its negative; a difference between two pixels changes its sign at most."""
+def test_colour_augmentation_permutes_channels_and_inverts():
+    """Six orders of the channels, each with its negative. In a batch, some crops are inverted, and no label changes."""
     image = np.arange(27, dtype=np.uint8).reshape(3, 3, 3) ** 2 % 251
     rng = np.random.default_rng(0)
     seen = set()
@@ -150,10 +134,10 @@ def test_recoloured_crops_keep_shape_and_differences():
     assert all(m == 255 - label for m, label, n in zip(middle, labels.tolist(), negative, strict=True) if n)
 
 
-# Jitter
+# Random crops
 
 
-def test_jitter_cuts_and_flips_image_and_labels_together():
+def test_a_random_crop_cuts_and_flips_image_and_labels_together():
     labels = np.arange(100, dtype=np.uint8).reshape(10, 10)
     image = np.stack([labels] * 3, axis=2)
     rng, seen = np.random.default_rng(0), set()
@@ -165,10 +149,10 @@ def test_jitter_cuts_and_flips_image_and_labels_together():
         y, x = divmod(int(upright[0, 0]), 10)
         assert (upright == labels[y : y + 8, x : x + 8]).all()
         seen.add((y, x, bool(flipped)))
-    assert len(seen) == 3 * 3 * 2  # every place, both ways
+    assert len(seen) == 3 * 3 * 2  # every position, flipped or not
 
 
-def test_no_jitter_takes_the_whole_crop():
+def test_a_crop_as_large_as_the_image_takes_all_of_it():
     labels = np.arange(64, dtype=np.uint8).reshape(8, 8)
     _, found = examples.random_crop(np.stack([labels] * 3, axis=2), labels, 8, 8, np.random.default_rng(0))
     assert sorted(found.ravel().tolist()) == list(range(64))
@@ -178,25 +162,25 @@ def test_no_jitter_takes_the_whole_crop():
 
 
 def test_a_batch_is_a_function_of_seed_and_step_alone():
-    first, again = (examples.crop_batches(SCENE, OBJECTS, crops(jitter=32), 24) for _ in range(2))
+    first, again = (examples.crop_batches(SCENE, OBJECTS, crops(resize_before_crop=32), 24) for _ in range(2))
     late = again[3]
     assert all(torch.equal(a, b) for a, b in zip(first[3], late, strict=True))
     assert not torch.equal(first[2][1], late[1])
-    other = examples.crop_batches(SCENE, OBJECTS, crops(jitter=32, seed=99), 24)
+    other = examples.crop_batches(SCENE, OBJECTS, crops(resize_before_crop=32, seed=99), 24)
     assert not torch.equal(other[3][1], late[1])
 
 
-def test_workers_do_not_change_the_batches(monkeypatch):
+def test_workers_change_neither_the_batches_nor_torchs_random_state(monkeypatch):
     monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
-    batches = examples.crop_batches(SCENE, OBJECTS, crops(jitter=32), 24)
-    runs = []
+    batches, runs = examples.crop_batches(SCENE, OBJECTS, crops(resize_before_crop=32), 24), []
     for workers in ("0", "2"):
         monkeypatch.setenv("DECONVNET_WORKERS", workers)
+        state = torch.get_rng_state()
         runs.append(list(data_loading.loader(batches)))
+        assert torch.equal(torch.get_rng_state(), state)
     assert len(runs[0]) == len(runs[1]) == 5
-    for (image, label), (other_image, other_label) in zip(*runs, strict=True):
-        assert torch.equal(image, other_image)
-        assert torch.equal(label, other_label)
+    for batch, other in zip(*runs, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
 
 
 def test_batches_end():
@@ -206,38 +190,24 @@ def test_batches_end():
         batches[5]
 
 
-def test_batches_like_others_draw_anew():
-    batches = examples.crop_batches(SCENE, OBJECTS, crops(jitter=32), 24)
-    other = batches.like(steps=2, batch=3)
+def test_resampled_batches_have_other_samples():
+    batches = examples.crop_batches(SCENE, OBJECTS, crops(resize_before_crop=32), 24)
+    other = batches.resampled(steps=2, batch_size=3)
     assert (len(other), other[0][1].shape[0]) == (2, 3)
     assert (len(batches), batches[0][1].shape[0]) == (5, 6)
-    assert not torch.equal(batches.like(steps=5, batch=6)[0][1], batches[0][1])
+    assert not torch.equal(batches.resampled(steps=5, batch_size=6)[0][1], batches[0][1])
 
 
-def drawn(balance):
-    """How often each of three classes with 100, 10 and 1 examples is drawn in 3,000."""
-    table = pd.DataFrame({"label": [1] * 100 + [2] * 10 + [3]})
-    batches = batches.Batches(
-        examples.balanced(table, balance), 3000, 1, 0, lambda row, rng: (np.zeros((1, 1, 3)), row.label)
-    )
-    return np.bincount(batches[0][1], minlength=4)[1:]
-
-
-def test_balance_draws_each_class_equally_often():
-    deviation = (3000 * 1 / 3 * 2 / 3) ** 0.5
-    assert np.abs(drawn(balance=True) - 1000).max() < 5 * deviation
-
-
-def test_without_balance_each_example_is_drawn_equally_often():
-    share = np.array([100, 10, 1]) / 111
-    deviation = (3000 * share * (1 - share)) ** 0.5
-    assert (np.abs(drawn(balance=False) - 3000 * share) < 5 * deviation).all()
-
-
-def test_half_balanced_a_class_is_drawn_as_the_root_of_its_size():
-    share = np.sqrt([100, 10, 1]) / np.sqrt([100, 10, 1]).sum()
-    deviation = (3000 * share * (1 - share)) ** 0.5
-    assert (np.abs(drawn(balance=0.5) - 3000 * share) < 5 * deviation).all()
+@pytest.mark.parametrize(
+    ("balance", "share"),
+    [(True, np.ones(3)), (False, np.array([100, 10, 1])), (0.5, np.array([100, 10, 1]) ** 0.5)],
+    ids=["classes alike", "examples alike", "by the root of the class size"],
+)
+def test_how_often_classes_of_100_10_and_1_examples_are_sampled(balance, share):
+    table = examples.balanced(pd.DataFrame({"label": [1] * 100 + [2] * 10 + [3]}), balance)
+    batches = Batches(table, 3000, 1, 0, lambda row, rng: (np.zeros((1, 1, 3)), row.label))
+    counts, share = np.bincount(batches[0][1], minlength=4)[1:], share / share.sum()
+    assert (np.abs(counts - 3000 * share) < 5 * (3000 * share * (1 - share)) ** 0.5).all()
 
 
 # Stage 2's table
@@ -260,63 +230,73 @@ def test_proposals_that_overlap_enough_are_kept_with_the_best_objects_label():
             (0, 0, 10, 10),
         )
     }
-    table = examples.match_proposals(found, objects, 0.5, windows=0)
+    table = examples.match_proposals(found, objects, 0.5, negatives_among=0)
     assert table[BOX].to_numpy().tolist() == [[0, 0, 10, 5], [4, 0, 20, 10], [0, 0, 10, 10]]
     assert table["label"].tolist() == [5, 6, 5]
     assert table["image"].tolist() == ["a"] * 3
     assert (table["instance"] == 0).all()
-    table = examples.match_proposals(
-        found, objects, 0.5, windows=2
-    )  # the best two, one of them a miss; then hits alone
+    table = examples.match_proposals(found, objects, 0.5, negatives_among=2)  # of the best two, one is negative
     assert table["label"].tolist() == [5, 0, 6, 5]
     assert table[BOX].to_numpy().tolist()[1] == [0, 0, 10, 4]
 
 
-def test_images_without_proposals_or_without_hits_are_left_out():
+def test_images_without_matching_proposals_are_left_out():
     objects = pd.DataFrame([(name, 1, 5, 0, 0, 10, 10) for name in "abc"], columns=["image", "instance", "label", *BOX])
     found = {"a": proposals(), "b": proposals((50, 50, 60, 60)), "c": proposals((0, 0, 10, 10))}
-    table = examples.match_proposals(found, objects, 0.5, windows=0)
+    table = examples.match_proposals(found, objects, 0.5, negatives_among=0)
     assert table[["image", "label", "x2"]].to_numpy().tolist() == [["c", 5, 10]]
-    assert examples.match_proposals({name: proposals() for name in "abc"}, objects, 0.5, windows=9).empty
+    assert examples.match_proposals({name: proposals() for name in "abc"}, objects, 0.5, negatives_among=9).empty
 
 
-def test_a_split_without_any_hit_is_refused(tmp_path, monkeypatch):
+@pytest.fixture
+def split_with(tmp_path, monkeypatch):
+    """A function that makes `train` the scene with these proposals."""
     OBJECTS.assign(split="train").to_csv(tmp_path / "objects.csv", index=False)
     monkeypatch.setattr(examples, "OBJECTS", tmp_path / "objects.csv")
-    monkeypatch.setattr(examples, "load_proposals", lambda split: {"a": proposals((58, 38, 60, 40))})
+    return lambda *boxes: monkeypatch.setattr(examples, "load_proposals", lambda split: {"a": proposals(*boxes)})
+
+
+def table_of(number, **departures):
+    """The examples of a stage of `train`, with departures from the stage's settings."""
+    settings = params.merge(params.compose("icons"), {f"stage{number}": departures})
+    return examples.stage_table(number, "train", params.validate(settings, "icons"))
+
+
+def test_a_split_whose_proposals_all_miss_is_refused(split_with):
+    split_with((58, 38, 60, 40))
     with pytest.raises(UserError, match="lower it"):
-        examples.stage_table(2, "train", whole())
-    assert len(examples.stage_table(1, "train", whole())) == 2
+        table_of(2)
+    assert len(table_of(1)) == 2
 
 
-def test_each_kind_of_example_has_its_share_of_the_draws(tmp_path, monkeypatch):
-    """One box of the person, two of the car, three that miss; classes alike within the hits."""
+def test_each_kind_of_example_has_its_share_of_the_samples(split_with):
+    """One proposal of the person, two of the car, three negative ones; classes alike among the positive ones."""
     person, car = ((10, 8, 22, 28),), ((22, 14, 50, 30), (23, 14, 50, 30))
-    missed = ((0, 0, 5, 5), (50, 0, 60, 5), (0, 35, 5, 40))
-    OBJECTS.assign(split="train").to_csv(tmp_path / "objects.csv", index=False)
-    monkeypatch.setattr(examples, "OBJECTS", tmp_path / "objects.csv")
-    monkeypatch.setattr(examples, "load_proposals", lambda split: {"a": proposals(*person, *car, *missed)})
+    split_with(*person, *car, (0, 0, 5, 5), (50, 0, 60, 5), (0, 35, 5, 40))
 
-    def shares(stage, **departures):
-        table = examples.stage_table(stage, "train", whole(**departures))
+    def shares(number, **departures):
+        table = table_of(number, **departures)
         assert table["weight"].sum() == pytest.approx(1)
         table["kind"] = np.where(table["instance"] > 0, "object", table["label"].astype(str))
         return table.groupby("kind")["weight"].sum().to_dict()
 
-    hits = {"0": 0.4, str(PERSON): 0.3, str(CAR): 0.3}
-    assert shares(2, stage2_misses=0.4, stage2_balance=True) == pytest.approx(hits)
-    assert shares(2, stage2_misses=0.4, stage2_balance=False) == pytest.approx(hits | {"15": 0.2, "7": 0.4})
-    assert shares(2, stage2_misses=0, stage2_balance=True) == pytest.approx({"15": 0.5, "7": 0.5})
-    assert shares(1, stage1_balance=True) == pytest.approx({"object": 1})
+    expected = {"0": 0.4, str(PERSON): 0.3, str(CAR): 0.3}
+    assert shares(2, background_fraction=0.4, class_balance=True) == pytest.approx(expected)
+    expected |= {str(PERSON): 0.2, str(CAR): 0.4}
+    assert shares(2, background_fraction=0.4, class_balance=False) == pytest.approx(expected)
+    assert shares(2, background_fraction=0, class_balance=True) == pytest.approx({"15": 0.5, "7": 0.5})
+    assert shares(1, class_balance=True) == pytest.approx({"object": 1})
 
 
 # Whole images
 
 
-def test_whole_images_are_padded_right_and_below_to_whole_cells():
+def test_whole_images_are_padded_right_and_below_to_multiples_of_the_stride():
     tall = np.full((45, 20), 3, np.uint8)
     scenes = SCENE | {"b": (np.full((45, 20, 3), 9, np.uint8), tall, tall)}
-    images, labels = examples.image_batches(scenes, ["a", "b"], fcn(batch=40), 32)[0]
+    images, labels = examples.image_batches(scenes, ["a", "b"], settings_of("fcn", {"batch_size": 40, "seed": 0}), 32)[
+        0
+    ]
     assert images.shape == (40, 3, 64, 64)  # 45 × 60 at most
     assert labels.shape == (40, 64, 64)
     kinds = set()
@@ -327,10 +307,10 @@ def test_whole_images_are_padded_right_and_below_to_whole_cells():
             assert (image[:, :45, :20] == 9).all()
             height, width = 45, 20
         else:
-            truth = torch.from_numpy(LABELS).long()
-            flipped = torch.equal(label[:40, :60], truth.flip(1))
+            expected = torch.from_numpy(LABELS).long()
+            flipped = torch.equal(label[:40, :60], expected.flip(1))
             kinds.add("flipped" if flipped else "upright")
-            assert flipped or torch.equal(label[:40, :60], truth)
+            assert flipped or torch.equal(label[:40, :60], expected)
             assert torch.equal(image[0, :40, :60].long(), label[:40, :60])
             height, width = 40, 60
         assert (label[height:] == VOID).all()
@@ -339,7 +319,8 @@ def test_whole_images_are_padded_right_and_below_to_whole_cells():
     assert kinds == {"b", "flipped", "upright"}
 
 
-def test_images_that_fill_whole_cells_are_not_padded():
+def test_images_that_fit_the_stride_are_not_padded():
     full = np.ones((32, 64), np.uint8)
-    images, _ = examples.image_batches({"a": (np.stack([full] * 3, axis=2), full, full)}, ["a"], fcn(batch=2), 32)[0]
+    scene = {"a": (np.stack([full] * 3, axis=2), full, full)}
+    images, _ = examples.image_batches(scene, ["a"], settings_of("fcn", {"batch_size": 2, "seed": 0}), 32)[0]
     assert images.shape[-2:] == (32, 64)

@@ -1,4 +1,4 @@
-"""Every kind of picture, on small stand-ins: the same bytes when drawn again, and the panels that the paper has."""
+"""Every kind of figure, on small data: the same bytes when drawn again, and the panels that the paper's has."""
 
 import hashlib
 from types import SimpleNamespace
@@ -22,35 +22,35 @@ LABELS = RNG.integers(0, 21, (12, 16)).astype(np.uint8)
 POINTS = {"1": (20.0, (18.0, 23.0)), "10": (25.0, (22.0, 26.0))}
 BINS = {"< 0.2, n = 3": (20.0, (18.0, 23.0)), "≥ 0.2, n = 5": (25.0, (22.0, 26.0))}
 ENERGY = {"unpooling": POINTS, curves.CHANCE: dict.fromkeys(POINTS, (10.0, (9.0, 11.0)))}
-LEDGER = [
+CLAIMS = [
     {"id": "A", "measured": "m", "effect": 2.0, "ci": [1.0, 3.0], "paper_effect": 1.0, "verdict": "replicated"},
     {"id": "B", "measured": "m", "effect": None, "ci": [None] * 2, "paper_effect": None, "verdict": "not run"},
 ]
 RELIABILITY = pd.DataFrame({"pixels": [3, 9], "confidence": [0.3, 0.8], "accuracy": [0.2, 0.9]})
-LOSS = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "rate": [1, 1, 0.1], "dev_loss": [None, 2.5, None]})
+LOSS = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "lr": [1, 1, 0.1], "dev_loss": [None, 2.5, None]})
 RECALL = pd.DataFrame({"all": [0.1, 0.4], "small": [0.0, 0.2]}, index=[1, 10])
 LAYERS = pd.DataFrame({"type": ["convolution", "pooling"], "side": [16, 8], "channels": [64, 64]})
 
 
 def a_grid():
-    return paper_figures.labelled([[IMAGE, LABELS]], ["image", "truth"], ["one"])
+    return paper_figures.labelled([[IMAGE, LABELS]], ["image", "ground truth"], ["one"])
 
 
-def heated():
+def grid_with_colour_bar():
     figure = figures.grid([[IMAGE, figures.heat(LABELS / 20)]], ["image", "map"])
     figures.add_colour_bar(figure, 1, "probability")
     return figure
 
 
 DRAWN = {
-    "effects": lambda: plots.effects(LEDGER),
-    "windows": lambda: plots.mean_iou_by_count({"best": POINTS, "largest": POINTS}),
+    "effects": lambda: plots.effects(CLAIMS),
+    "counts": lambda: plots.mean_iou_by_count({"best": POINTS, "largest": POINTS}),
     "sizes": lambda: plots.sizes({"recall": {"FCN-8s": BINS}, "IoU": {"FCN-8s": BINS}}),
     "layers": lambda: plots.layers(ENERGY),
     "reliability": lambda: plots.reliability({"FCN-8s": RELIABILITY}, {"FCN-8s": 0.1}),
     "grid": a_grid,
-    "no_grid": lambda: figures.grid([], ["image", "truth"]),
-    "colour_bar": heated,
+    "no_grid": lambda: figures.grid([], ["image", "ground truth"]),
+    "colour_bar": grid_with_colour_bar,
     "curve": lambda: figures.curve(LOSS, "loss"),
     "boxes": lambda: figures.boxes_on([IMAGE], [np.array([[1, 1, 9, 9]])], ["image"]),
     "recall": lambda: figures.recall_curves({"learned": RECALL}, "recall"),
@@ -70,13 +70,12 @@ def test_a_figure_is_the_same_bytes_when_drawn_again(make, tmp_path):
         return hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
 
     first = drawn("a.png")
-    plt.rcParams["figure.dpi"] = 100  # what another cell leaves behind must not matter
+    plt.rcParams["figure.dpi"] = 100  # what another cell has set must not matter
     a_grid()
     assert drawn("b.png") == first
 
 
-def test_every_kind_of_figure_is_drawn_again():
-    """A new function that draws is a new line above."""
+def test_every_function_that_draws_is_tested_above():
     drawing = {
         name
         for module in (plots, figures, architecture)
@@ -104,7 +103,7 @@ def titles(figure) -> list[str]:
     return [axis.get_title() for axis in figure.axes if axis.get_title()]
 
 
-def sides(figure) -> list[str]:
+def row_titles(figure) -> list[str]:
     return [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
 
 
@@ -119,12 +118,12 @@ def val(monkeypatch):
     monkeypatch.setattr(selection.voc, "read_labels", lambda root, name: LABELS)
     monkeypatch.setattr(selection.store, "read_prediction", lambda method, name: LABELS)
     monkeypatch.setattr(ensemble, "method_probabilities", lambda method, name, rule: np.full((21, 12, 16), 1 / 21))
-    tallies = np.zeros((4, 3, 21), np.uint32)
-    tallies[:, :, 0] = 10
-    run = {f"tally/{method}": tallies.copy() for method in METHODS}
+    counts = np.zeros((4, 3, 21), np.uint32)
+    counts[:, :, 0] = 10
+    run = {f"counts/{method}": counts.copy() for method in METHODS}
     for image, method in enumerate(("deconvnet", "fcn8s", "edeconvnet")):
-        run[f"tally/{method}"][:, 1, 0] = 20
-        run[f"tally/{method}"][image, 1, 0] = 10
+        run[f"counts/{method}"][:, 1, 0] = 20
+        run[f"counts/{method}"][image, 1, 0] = 10
     run |= {"objects/image": np.array([0, 1, 2, 3]), "objects/size": np.array([0.8, 0.9, 0.1, 0.1])}
     run |= {"objects/recall/fcn8s": np.array([0.5, 0.6, 0.0, 0.0]), "objects/other/fcn8s": np.array([0.4, 0.3, 0, 0])}
     return SimpleNamespace(run=run, names=list("abcd"))
@@ -132,8 +131,8 @@ def val(monkeypatch):
 
 def test_figure1_has_the_paper_s_columns_and_both_kinds(val):
     figure = paper_figures.figure1(val.run, val.names, 0.15, 0.4, 2)
-    assert titles(figure) == ["image", "truth", "FCN-8s", "DeconvNet"]
-    assert [side.replace("\n", " ") for side in sides(figure)] == [
+    assert titles(figure) == ["image", "ground truth", "FCN-8s", "DeconvNet"]
+    assert [side.replace("\n", " ") for side in row_titles(figure)] == [
         "a (a) 50 % right, 40 % another", "b (a) 60 % right, 30 % another",
         "c (b) 1 small missed", "d (b) 1 small missed",
     ]  # fmt: skip
@@ -158,24 +157,24 @@ def test_figure4_has_the_paper_s_ten_panels():
 def test_figure5_has_both_networks_and_a_colour_bar(val):
     objects = pd.DataFrame({"label": [12, 2], "pixels": [9, 9], "image": ["a", "b"]})
     figure = paper_figures.figure5(objects, ["dog", "bicycle"])
-    assert titles(figure) == ["image", "truth", "FCN-8s", "DeconvNet"]
-    assert sides(figure) == ["dog\na", "bicycle\nb", "probability of the class"]
+    assert titles(figure) == ["image", "ground truth", "FCN-8s", "DeconvNet"]
+    assert row_titles(figure) == ["dog\na", "bicycle\nb", "probability of the class"]
     assert figure.axes[-1].get_ylim() == (0, 1)
     nothing = paper_figures.figure5(objects.iloc[:0], ["dog"])
     assert [text.get_text() for text in nothing.texts] == ["No image fits the rule of this figure."]
 
 
-def test_figure6_adds_windows_from_left_to_right():
+def test_figure6_adds_proposals_from_left_to_right():
     figure = paper_figures.figure6([[IMAGE, LABELS, LABELS, LABELS]] * 2, [1, 50], ["a", "b"])
-    assert titles(figure) == ["image", "1 window", "50 windows", "truth"]
-    assert sides(figure) == ["a", "b"]
+    assert titles(figure) == ["image", "1 proposal", "50 proposals", "ground truth"]
+    assert row_titles(figure) == ["a", "b"]
     assert pictures(figure) == 8
 
 
 def test_figure7_has_the_paper_s_columns_and_three_groups(val):
     figure = paper_figures.figure7(val.run, val.names, 1)
-    assert titles(figure) == ["image", "truth", "FCN-8s", "DeconvNet", "EDeconvNet", "EDeconvNet+CRF"]
-    assert [side.replace("\n", " ") for side in sides(figure)] == [
+    assert titles(figure) == ["image", "ground truth", "FCN-8s", "DeconvNet", "EDeconvNet", "EDeconvNet+CRF"]
+    assert [side.replace("\n", " ") for side in row_titles(figure)] == [
         "(a) DeconvNet better a", "(b) FCN-8s better b", "(c) ensemble above both c"
     ]  # fmt: skip
     assert pictures(figure) == 18

@@ -1,4 +1,4 @@
-"""Nothing of val enters training or choosing: with another val, everything before the evaluation is the same."""
+"""Nothing of val enters training or the selection of settings: with another val, all of it is the same."""
 
 import json
 import shutil

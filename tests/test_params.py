@@ -1,88 +1,50 @@
-"""Settings: the paper's numbers, profiles that hold together, and errors that name the key and the file."""
+"""Settings: the paper's numbers, valid profiles, and errors that name the key and the file."""
 
 import runpy
-from copy import deepcopy
-from functools import reduce
 
 import pytest
 import torch
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+from test_validate import random_files, refused
 
 from deconvnet.config import params
 from deconvnet.config.errors import UserError
 from deconvnet.config.paths import PARAMS, ROOT
+from deconvnet.config.schema import SOLVERS, Params, Solver
 from deconvnet.networks import build, caffe, deconvnet
 from deconvnet.training import loop
 from deconvnet.training.solver import lr_factor
 
 PROFILES = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml"))
 
-PAPER = {  # "release" where the article and the authors' code differ
-    "proposals.boxes": 2000,
-    "proposals.edges": "forest",
-    "network.blocks": [[64, 2], [128, 2], [256, 3], [512, 3], [512, 3]],
-    "network.fc": 4096,
-    "network.size": 224,
-    "network.bn_eps": 1e-9,
-    "network.pixel_std": 1,
-    "backbone.source": "vgg16",
-    "stage1.optimizer": "sgd",
-    "stage1.lr": 0.01,
-    "stage1.momentum": 0.9,
-    "stage1.weight_decay": 0.0005,
-    "stage1.weight_decay_scaling": "effective",
-    "stage1.bias_lr_factor": 2,
-    "stage1.bias_decay": False,
-    "stage1.encoder_lr_factor": 1,
-    "stage1.schedule": "step",
-    "stage1.step": 9000,
-    "stage1.warmup": 0,
-    "stage1.iterations": 20000,
-    "stage1.batch_size": 64,
-    "stage1.micro_batches": 8,
-    "stage1.bn_batches": 501,
-    "stage1.bn_batch_size": 28,
-    "stage1.context": 1.2,
-    "stage1.square_boxes": True,
-    "stage1.resize_before_crop": 250,
-    "stage1.class_balance": True,
-    "stage2.optimizer": "sgd",
-    "stage2.lr": 0.01,
-    "stage2.momentum": 0.9,
-    "stage2.weight_decay": 0.0005,
-    "stage2.weight_decay_scaling": "effective",
-    "stage2.bias_lr_factor": 2,
-    "stage2.bias_decay": False,
-    "stage2.encoder_lr_factor": 1,
-    "stage2.schedule": "step",
-    "stage2.step": 10000,
-    "stage2.warmup": 0,
-    "stage2.iterations": 40000,
-    "stage2.batch_size": 64,
-    "stage2.micro_batches": 8,
-    "stage2.bn_batches": 501,
-    "stage2.bn_batch_size": 28,
-    "stage2.context": 1.2,
-    "stage2.square_boxes": True,
-    "stage2.resize_before_crop": None,
-    "stage2.min_iou": 0.5,
-    "stage2.class_balance": True,
-    "stage2.background_fraction": 0,
-    "fcn.padding": "fc6",
-    "fcn.batch_norm": False,
-    "fcn.dropout": 0.5,
-    "inference.windows": 50,
-    "inference.context": 1.2,
-    "inference.square_boxes": True,
-    "inference.min_side": 112,
-    "inference.antialias": False,
-    "ensemble.rule": "mean",
-    "crf.candidates": [
-        {"gaussian_weight": 3, "gaussian_xy": 3, "bilateral_weight": 5, "bilateral_xy": 20, "bilateral_rgb": 3}
-    ],
-    "crf.steps": 10,
-    "crf.normalise": False,
-}
+# What the article and the authors' code state; where they differ, the code.
+PAPER = """
+proposals: {max_boxes: 2000, edges: forest}
+network: {blocks: [[64, 2], [128, 2], [256, 3], [512, 3], [512, 3]], fc: 4096, size: 224, bn_eps: 1.0e-9, pixel_std: 1}
+backbone: {source: vgg16}
+stage1: &crops
+  {optimizer: sgd, lr: 0.01, momentum: 0.9, weight_decay: 0.0005, weight_decay_scaling: caffe, bias_lr_factor: 2,
+   bias_decay: false, encoder_lr_factor: 1, schedule: step, step_size: 9000, warmup: 0, iterations: 20000,
+   batch_size: 64, micro_batches: 8, bn_batches: 501, bn_batch_size: 28, context: 1.2, square_boxes: true,
+   resize_before_crop: 250, class_balance: true}
+stage2:
+  <<: *crops
+  step_size: 10000
+  iterations: 40000
+  resize_before_crop: null
+  min_iou: 0.5
+  background_fraction: 0
+fcn: {padding: fc6, batch_norm: false, dropout: 0.5}
+inference: {num_proposals: 50, context: 1.2, square_boxes: true, min_side: 112, antialias: false, fcn_canvas: 500}
+ensemble: {rule: mean}
+crf:
+  candidates:
+    - {gaussian_weight: 3, gaussian_xy: 3, bilateral_weight: 5, bilateral_xy: 20, bilateral_rgb: 3}
+  iterations: 10
+  normalise: false
+"""
 
 
 def icons():
@@ -90,7 +52,7 @@ def icons():
 
 
 def refuse(settings):
-    """The message that unsound settings are refused with."""
+    """The message of the error that wrong settings raise."""
     with pytest.raises(UserError) as error:
         params.validate(settings, "params.yaml")
     return str(error.value)
@@ -104,7 +66,7 @@ def test_params_yaml_is_the_composed_default():
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
-def test_the_command_writes_params_yaml_or_ends_in_one_line(monkeypatch, capsys):
+def test_the_command_writes_params_yaml_or_prints_one_line(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["params", "icons"])
     runpy.run_module("deconvnet.config.params", run_name="__main__")
     assert capsys.readouterr().out == PARAMS.read_text()
@@ -113,14 +75,12 @@ def test_the_command_writes_params_yaml_or_ends_in_one_line(monkeypatch, capsys)
         runpy.run_module("deconvnet.config.params", run_name="__main__")
 
 
-def test_constants_of_the_paper_that_no_profile_changes():
+def test_the_papers_constants_in_the_code():
     assert deconvnet.MEAN_RGB == (122.675, 116.669, 104.008)
     assert caffe.INFERENCE_MEAN_RGB == (122.67891434, 116.66876762, 104.00698793)
     settings = params.validate(params.compose("voc2012"), "voc2012")
-    drops = {9000: 0.1, 18000: 0.01}
+    drops = {8999: 1, 9000: 0.1, 18000: 0.01}
     assert {step: lr_factor(step, settings.stage1) for step in drops} == pytest.approx(drops)
-    assert lr_factor(8999, settings.stage1) == 1
-    assert settings.inference.fcn_canvas == 500
     torch.manual_seed(0)
     net = deconvnet.DeconvNet(blocks=((2, 1),) * 5, fc=64, size=32)
     shifts = [m.bias[0].item() for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
@@ -129,34 +89,34 @@ def test_constants_of_the_paper_that_no_profile_changes():
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_profile_is_sound(profile):
+def test_every_profile_is_valid(profile):
     settings = params.validate(params.compose(profile), profile)
     assert settings.profile == profile
     assert params.validate(yaml.safe_load(params.dump(params.compose(profile))), profile) == settings
-    # A size that the poolings divide, and no part of a batch without an image.
-    assert settings.network.size % 2 ** len(settings.network.blocks) == 0
-    for solver in (settings.backbone, settings.stage1, settings.stage2, settings.fcn):
-        assert solver.batch_size % solver.micro_batches == 0
-        assert (getattr(solver, "resize_before_crop", None) or settings.network.size) >= settings.network.size
+    assert settings.network.size % 2 ** len(settings.network.blocks) == 0  # each block ends with a pooling
     assert settings.stage2.min_iou is not None
+    assert settings.stage2.negatives_among is not None
 
 
-@pytest.mark.parametrize(("key", "value"), PAPER.items())
-def test_voc2012_holds_the_papers_settings(key, value):
-    found = reduce(dict.__getitem__, key.split("."), params.compose("voc2012"))
-    assert found == value
-    assert isinstance(found, bool) == isinstance(value, bool)
+def test_voc2012_holds_the_papers_settings():
+    paper, found = yaml.safe_load(PAPER), params.compose("voc2012")
+    assert {section: {key: found[section][key] for key in keys} for section, keys in paper.items()} == paper
 
 
-def test_a_profile_departs_only_where_it_says_so():
-    paper, smaller = params.compose("voc2012"), icons()
-    departures = params.read_yaml(ROOT / "conf" / "icons.yaml")
-    for section, values in paper.items():
-        if section != "profile":
-            assert smaller[section] == values | departures.get(section, {})
+def test_solvers_are_the_sections_that_train():
+    trained = {name for name, field in Params.model_fields.items() if issubclass(field.annotation, Solver)}
+    assert set(SOLVERS) == trained
 
 
-def test_inheritance_reaches_through_two_profiles(tmp_path):
+def test_quick_is_the_default_with_a_quarter_of_its_iterations():
+    quick, default = params.compose("quick"), icons()
+    for solver in SOLVERS:
+        for key in {"iterations", "proposal_iterations"} & set(default[solver]):
+            assert quick[solver].pop(key) == pytest.approx(default[solver].pop(key) / 4, abs=0.5)
+    assert quick | {"profile": "icons"} == default
+
+
+def test_a_profile_inherits_through_another(tmp_path):
     (tmp_path / "a.yaml").write_text("x: {one: 1, two: 2, list: [1, 2]}\ny: 3")
     (tmp_path / "b.yaml").write_text("inherits: a\nx: {two: 20}")
     (tmp_path / "c.yaml").write_text("inherits: b\nx: {list: [9]}\ny: null")
@@ -167,77 +127,77 @@ def test_inheritance_reaches_through_two_profiles(tmp_path):
 # Errors
 
 
-def test_an_unknown_profile_is_named_with_those_there_are():
+def test_the_error_for_an_unknown_profile_lists_the_known_ones():
     with pytest.raises(UserError, match=r"no profile 'imagenet'. Known: .*icons.*voc2012"):
         params.compose("imagenet")
 
 
-def test_unknown_keys_are_named():
-    settings = icons()
-    settings["stage1"] = settings["stage1"] | {"learning_rate": 1}
-    assert "stage1.learning_rate" in refuse(settings)
-    assert "weights" in refuse(icons() | {"weights": {}})
-
-
-def test_missing_keys_are_named():
-    settings = deepcopy(icons())
+def test_unknown_and_missing_keys_are_named():
+    settings = icons() | {"weight": {}}
+    settings["stage1"]["learning_rate"] = 1
     del settings["network"]["fc"], settings["crf"]
     message = refuse(settings)
-    assert "2 wrong setting(s)" in message
-    assert "network.fc" in message
-    assert "crf: field required" in message
-    assert "params.yaml" in message
+    assert message.startswith("params.yaml has 4 wrong setting(s)")
+    for problem in (
+        "stage1.learning_rate: extra",
+        "weight: extra",
+        "network.fc: field required",
+        "crf: field required",
+    ):
+        assert problem in message
+
+
+WRONG = """
+data: 3
+stage1: {lr: fast, iterations: 1.5, optimizer: lion, momentum: 1.1}
+stage2: {lr: 0, iterations: -1, square_boxes: perhaps}
+network: {blocks: [[64, 0]], size: null}
+crf: {candidates: []}
+ensemble: {rule: median}
+inference: {min_side: -1}
+"""
+
+
+def test_all_wrong_values_are_named():
+    wrong = yaml.safe_load(WRONG)
+    message = refuse(params.merge(icons(), wrong))
+    assert message.startswith("params.yaml has 13 wrong setting(s): data: ")
+    assert all(f"; {section}.{key}" in message for section, keys in wrong.items() if section != "data" for key in keys)
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value"),
+    ("section", "values", "problem"),
     [
-        ("stage1", "lr", "fast"),
-        ("stage1", "lr", 0),
-        ("stage1", "iterations", 1.5),
-        ("stage1", "iterations", -1),
-        ("stage1", "optimizer", "lion"),
-        ("stage1", "momentum", 1.1),
-        ("stage2", "square_boxes", "perhaps"),
-        ("network", "blocks", [[64, 0]]),
-        ("network", "size", None),
-        ("crf", "candidates", []),
-        ("ensemble", "rule", "median"),
-        ("inference", "min_side", -1),
+        ("fcn", {"batch_size": 30, "micro_batches": 4}, "fcn.batch_size 30 is not a multiple of fcn.micro_batches 4"),
+        ("stage2", {"resize_before_crop": 63}, "stage2.resize_before_crop 63 is smaller than network.size 64"),
+        ("backbone", {"source": "caffe"}, "backbone.source caffe needs a backbone.path"),
+        ("backbone", {"path": "vgg.caffemodel"}, "backbone.source caffe needs a backbone.path"),
+        ("proposals", {"edges": "forest"}, "edges forest needs forest, a path or an address"),
+        ("weights", {"fcn8s": {"source": "caffe", "path": None}}, "weights.fcn8s: value error, source caffe needs a"),
     ],
 )
-def test_wrong_values_are_named(section, key, value):
-    settings = deepcopy(icons())
-    settings[section][key] = value
-    assert f"{section}.{key}" in refuse(settings)
-
-
-def test_a_section_that_is_no_mapping_is_named():
-    assert "network" in refuse(icons() | {"network": 3})
+def test_values_that_do_not_fit_together_are_named(section, values, problem):
+    assert problem in refuse(params.merge(icons(), {section: values}))
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("reason", "contents"),
     [
-        (b"- 1\n- 2\n", "not list"),
-        (b"", "not NoneType"),
-        (b"just text", "not str"),
-        (b"a: [1\n", "not valid YAML"),
-        (b"\xff\xfe\x00\x80junk", "not valid YAML"),
-        (bytes(range(1, 128)), "not valid YAML"),
+        ("not list", [b"- 1\n- 2\n"]),
+        ("not NoneType", [b""]),
+        ("not str", [b"just text"]),
+        ("not valid YAML", [b"a: [1\n", b"\xff\xfe\x00\x80", bytes(range(1, 128)), b"[" * 1000]),
+        ("not valid YAML", [b"a: 2001-99-99", b"a: 0x_", b"a: !!bool x", b"a: !!timestamp x"]),
     ],
 )
-def test_files_that_hold_no_settings_are_named(tmp_path, content, reason):
+def test_files_without_settings_are_named(tmp_path, contents, reason):
     path = tmp_path / "params.yaml"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=reason) as error:
+    with pytest.raises(UserError, match=r"params\.yaml does not exist"):
         params.load(path)
-    assert str(path) in str(error.value)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"nothing\.yaml does not exist"):
-        params.load(tmp_path / "nothing.yaml")
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"{path}.* {reason}"):
+            params.load(path)
 
 
 def test_settings_cannot_be_changed_by_accident():
@@ -245,18 +205,41 @@ def test_settings_cannot_be_changed_by_accident():
         params.load().stage1.lr = 1
 
 
+DEFAULT = icons()
+KEYS = [(section, key) for section, values in DEFAULT.items() if section != "profile" for key in values]
+VALUES = st.sampled_from([DEFAULT[section][key] for section, key in KEYS]) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@random_files
+@given(st.sampled_from(KEYS), VALUES)
+@example(("icons", "train"), 0)
+@example(("stage1", "micro_batches"), 10**30)
+def test_random_values(tmp_path_factory, place, value):
+    """Settings with any value of one key are accepted or refused, and a file of accepted ones is accepted too."""
+    section, key = place
+    changed = DEFAULT | {section: DEFAULT[section] | {key: value}}
+    accepted = not refused(params.validate, changed, "params.yaml")
+    assert refused(params.validate, changed | {"unknown": value}, "params.yaml")
+    assert refused(params.validate, changed | {section: value}, "params.yaml")
+    path = tmp_path_factory.getbasetemp() / "random.yaml"
+    path.write_text(yaml.safe_dump(changed))
+    if accepted:
+        assert not refused(params.load, path)
+
+
 # Fair comparison
 
 
 def flops(make, solver, height, width):
-    """FLOPs of the whole training, counted on shapes alone."""
+    """Operations of the whole training, counted without computing anything."""
     with torch.device("meta"):
-        net = make(params.load())
-        batch = (
-            torch.zeros(solver.batch_size, 3, height, width),
-            torch.zeros(solver.batch_size, height, width, dtype=torch.long),
-        )
-    return solver.iterations * loop.flops_per_iteration(net, [batch])
+        images = torch.zeros(solver.batch_size, 3, height, width)
+        labels = torch.zeros(solver.batch_size, height, width, dtype=torch.long)
+        return solver.iterations * loop.flops_per_iteration(make(params.load()), [(images, labels)])
 
 
 def test_both_networks_train_with_the_same_compute():

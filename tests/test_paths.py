@@ -19,10 +19,8 @@ def test_the_nearest_project_above_wins(tmp_path):
     assert paths.root(inner / "notebooks") == inner
 
 
-def test_another_projects_dvc_yaml_is_none_of_ours(tmp_path):
-    (tmp_path / "dvc.yaml").touch()
-    assert paths.root(tmp_path) == Path(paths.__file__).parents[2]
-
-
 def test_outside_of_every_project_it_is_the_packages_own_checkout(tmp_path):
-    assert paths.root(tmp_path) == Path(paths.__file__).parents[2]
+    checkout = Path(__file__).parents[1]
+    assert paths.root(tmp_path) == checkout
+    (tmp_path / "dvc.yaml").touch()  # of another program's project
+    assert paths.root(tmp_path) == checkout

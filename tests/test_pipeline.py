@@ -1,4 +1,4 @@
-"""What the smoke run of the whole pipeline left (conftest.py), and what the pipeline refuses."""
+"""The results of the smoke run of the whole pipeline (conftest.py), and what the pipeline refuses."""
 
 import json
 import re
@@ -35,15 +35,19 @@ def test_other_seeds_are_a_run_of_their_own():
     assert preflight.settings_of("icons", None) == default
 
 
+def experiment_of(run: Path) -> str:
+    return json.loads((run / "reports" / "experiment.json").read_text())["id"]
+
+
 def test_every_stage_ran_and_left_its_outputs(smoke):
     lock = yaml.safe_load((smoke / "dvc.lock").read_text())["stages"]
-    assert len(lock) == 17
+    assert len(lock) == 18
     for stage in lock.values():
         for out in stage["outs"]:
             assert (smoke / out["path"]).exists(), out["path"]
 
 
-def test_a_run_apart_leaves_the_project_as_it_was(clone, smoke):
+def test_a_separate_run_leaves_the_project_unchanged(clone, smoke):
     assert git(clone, "status", "--porcelain") == ""
 
 
@@ -57,11 +61,11 @@ def test_a_second_run_does_nothing(smoke):
 def test_a_crf_parameter_concerns_only_what_depends_on_it(smoke):
     params = (smoke / "params.yaml").read_text()
     try:
-        (smoke / "params.yaml").write_text(params.replace("steps: 2", "steps: 3"))
+        (smoke / "params.yaml").write_text(params.replace("iterations: 2\n", "iterations: 3\n"))
         status = json.loads(call(smoke, "dvc", "status", "--json").stdout)
     finally:
         (smoke / "params.yaml").write_text(params)
-    assert set(status) == {"crf", "claims"}  # the ledger asks whether other runs had the same settings
+    assert set(status) == {"crf", "experiment"}
     after = call(smoke, "dvc", "repro", "--dry", "--force", "--downstream", "crf").stdout
     assert set(re.findall(r"Running stage '(\w+)'", after)) == {"crf", "evaluate", "claims", "figures", "report"}
 
@@ -108,9 +112,8 @@ def test_table1_sets_the_paper_beside_this_run(smoke):
     assert paper["mean"].item() == 72.5
     page = (smoke / "reports" / "tables" / "table1.md").read_text()
     assert "icons val, 8 images" in page
-    assert "content id" in page
-    assert "unlocked" not in page
-    assert "recalled" in page
+    assert f"experiment {experiment_of(smoke)}" in page
+    assert "unverified" in page
 
 
 def test_predictions_fit_their_images(smoke):
@@ -142,7 +145,7 @@ def test_executed_notebooks_are_whole_and_free_of_the_machine(smoke):
 def test_curves_and_figures_are_there_for_dvc(smoke):
     for name in ("boundaries", "backbone", "stage1", "stage2", "fcn8s"):
         rows = pd.read_csv(smoke / f"reports/curves/{name}/plots/metrics/loss.tsv", sep="\t")
-        assert rows["step"].max() == (12 if name == "backbone" else 6)  # the backbone has two legs
+        assert rows["step"].max() == (12 if name == "backbone" else 6)  # the backbone has two phases
         assert np.isfinite(rows["loss"]).all()
     with Image.open(smoke / "reports" / "figures" / "figure7.png") as figure:
         assert np.array(figure.convert("L")).std() > 10
@@ -151,7 +154,7 @@ def test_curves_and_figures_are_there_for_dvc(smoke):
     plots = call(smoke, "dvc", "plots", "show", "-o", "plots")
     assert plots.returncode == 0, plots.stderr
     page = (smoke / "plots" / "index.html").read_text()
-    for shown in ("Loss of stage 2", "Objects of val, DeconvNet", "overlays.png"):
+    for shown in ("Training loss", "Objects of val, DeconvNet", "overlays.png"):
         assert shown in page, shown
 
 
@@ -211,9 +214,9 @@ def pipeline_refuses(clone: Path, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("windows: 50", "windows: 50, windoes: 5", "inference.windoes"),
-        ("windows: 50, ", "", "inference.windows"),
-        ("windows: 50", "windows: many", "inference.windows"),
+        ("num_proposals: 50", "num_proposals: 50, num_propsals: 5", "inference.num_propsals"),
+        ("num_proposals: 50, ", "", "inference.num_proposals"),
+        ("num_proposals: 50", "num_proposals: many", "inference.num_proposals"),
         ("source: icons", "source: photographs", "data.source"),
         ("forest: null", "forest: model.yml", "model.yml"),
         (
@@ -235,7 +238,7 @@ def test_wrong_parameters_are_named_before_dvc_starts(clone, old, new, named):
         params.write_text(text)
 
 
-def test_seeds_that_nobody_has_listed_are_named_before_dvc_starts(clone):
+def test_unlisted_seeds_are_named_before_dvc_starts(clone):
     assert "N=4, but seeds/dvc.yaml lists the seeds [1, 2, 3]" in pipeline_refuses(clone, "--seeds", "4")
 
 
@@ -257,7 +260,7 @@ def test_profiles_of_voc2012_share_one_folder_of_downloads(tmp_path, monkeypatch
     monkeypatch.setattr(repro, "CODE", ())
     monkeypatch.setattr(repro, "dvc", lambda *arguments: 0)
     for profile in ("voc2012", "voc2012-trainval"):
-        folder = repro.prepare_apart(params.compose(profile))
+        folder = repro.prepare_separate(params.compose(profile))
         assert yaml.safe_load((folder / "params.yaml").read_text())["data"]["root"] == str(tmp_path / "data/downloads")
     assert (tmp_path / "data/downloads").is_dir()
 

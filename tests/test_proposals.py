@@ -1,4 +1,4 @@
-"""Edges and boxes: lines by hand, the direction across them, recall by hand, and the forest's download."""
+"""Edges, boxes and recall by hand, and the download of the structured forest."""
 
 import gzip
 import hashlib
@@ -9,20 +9,14 @@ import pytest
 
 from deconvnet.config import params
 from deconvnet.config.errors import UserError
-from deconvnet.evaluation.metrics import size_bin
-from deconvnet.images import boxes, store
+from deconvnet.data.voc import size_bin
+from deconvnet.images.boxes import box_iou
 from deconvnet.proposals import edge_boxes, edges
 
 
 def settings(**departures):
-    return params.validate(params.compose("icons"), "icons").proposals.model_copy(update=departures)
-
-
-def square(side=80, low=25, high=55):
-    """A white square on black, RGB."""
-    image = np.zeros((side, side, 3), np.uint8)
-    image[low:high, low:high] = 255
-    return image
+    chosen = params.validate(params.compose("icons"), "icons").proposals
+    return type(chosen)(**(chosen.model_dump() | departures))
 
 
 def test_thin_keeps_the_crest_of_a_ramp_alone():
@@ -32,14 +26,9 @@ def test_thin_keeps_the_crest_of_a_ramp_alone():
     assert (across == 0).all()
 
 
-def test_thin_of_nothing_is_nothing():
-    lines, _ = edges.thin(np.zeros((5, 5), np.float32), np.zeros((5, 5), np.float32))
-    assert (lines == 0).all()
-
-
 @pytest.mark.parametrize(("axis", "expected"), [(1, 0), (0, np.pi / 2)])
 def test_edges_point_across_the_line(axis, expected):
-    """A vertical line (axis 1 crosses it) is crossed at 0, a horizontal one at π/2, by gradients and by ridges."""
+    """0 for a vertical line (axis 1 crosses it), π/2 for a horizontal one: of gradients and of ridges."""
     step = np.zeros((40, 40, 3), np.uint8)
     ridge = np.zeros((40, 40), np.float32)
     if axis == 1:
@@ -55,24 +44,21 @@ def test_edges_point_across_the_line(axis, expected):
 
 
 def test_the_best_box_frames_the_square():
-    for edges in (edges.gradient_edges(square()), edges.ridge_edges(outline(80, 25, 55))):
-        found = edge_boxes.find_boxes(edges, settings(step=0.65, overlap=0.75))
-        assert boxes.box_iou(found[:1, :4], np.array([[25, 25, 55, 55]])) > 0.6  # no other box does so well
-        assert (np.diff(found[:, 4]) <= 0).all()  # best first
-
-
-def outline(side, low, high):
-    probability = np.zeros((side, side), np.float32)
-    probability[low:high, [low, high - 1]] = probability[[low, high - 1], low:high] = 0.9
-    return probability
+    """A white square on black, and the same square's outline as a boundary map."""
+    image, outline = np.zeros((80, 80, 3), np.uint8), np.zeros((80, 80), np.float32)
+    image[25:55, 25:55] = 255
+    outline[25:55, [25, 54]] = outline[[25, 54], 25:55] = 0.9
+    for found in (edges.gradient_edges(image), edges.ridge_edges(outline)):
+        boxes = edge_boxes.find_boxes(found, settings(alpha=0.65, beta=0.75))
+        assert box_iou(boxes[:1, :4], np.array([[25, 25, 55, 55]])) > 0.6  # no other box overlaps it so much
+        assert (np.diff(boxes[:, 4]) <= 0).all()  # best first
 
 
 def test_an_image_without_edges_has_no_boxes():
-    for edges in (
-        edges.gradient_edges(np.zeros((60, 60, 3), np.uint8)),
-        edges.ridge_edges(np.zeros((60, 60), np.float32)),
-    ):
-        assert edge_boxes.find_boxes(edges, settings()).shape == (0, 5)
+    blank = np.zeros((60, 60), np.float32)
+    for found in (edges.gradient_edges(np.zeros((60, 60, 3), np.uint8)), edges.ridge_edges(blank)):
+        assert (found[0] == 0).all()
+        assert edge_boxes.find_boxes(found, settings()).shape == (0, 5)
 
 
 def test_recall_by_hand():
@@ -97,19 +83,12 @@ def test_half_an_overlap_is_enough():
     assert edge_boxes.recall(less, objects, [1])[1] == 0
 
 
-def test_boundaries_survive_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "BOUNDARIES", tmp_path)
-    probability = np.random.default_rng(0).random((7, 9)).astype(np.float32)
-    store.save_boundaries("x", probability)
-    assert np.abs(store.read_boundaries("x") - probability).max() <= 0.5 / 255 + 1e-6
-
-
 # The forest's file
 
 
 @pytest.fixture
 def served(tmp_path):
-    """A whole gzip file, by a file:// address."""
+    """A complete gzip file, which has a file:// address."""
     path = tmp_path / "served" / "model.yml.gz"
     path.parent.mkdir()
     path.write_bytes(gzip.compress(bytes(range(256)) * 100, mtime=0))
@@ -121,7 +100,7 @@ def fetch(served, folder, sha256=None):
     return edges.fetch_forest(chosen, folder)
 
 
-def test_forest_is_fetched_once(served, tmp_path):
+def test_the_forest_is_fetched_once(served, tmp_path):
     expected = served.read_bytes()
     path = fetch(served, tmp_path / "to", hashlib.sha256(expected).hexdigest())
     assert path.read_bytes() == expected
@@ -130,7 +109,7 @@ def test_forest_is_fetched_once(served, tmp_path):
 
 
 @pytest.mark.parametrize("spoil", ["truncated", "damaged", "page", "missing", "checksum"])
-def test_forest_that_is_not_whole_is_never_used(served, tmp_path, spoil):
+def test_an_incomplete_forest_is_never_used(served, tmp_path, spoil):
     whole, sha256 = served.read_bytes(), None
     if spoil == "missing":
         served.unlink()
@@ -147,13 +126,13 @@ def test_forest_that_is_not_whole_is_never_used(served, tmp_path, spoil):
         assert fetch(served, tmp_path / "to").read_bytes() == whole
 
 
-def test_forest_that_lies_there_is_checked_too(served, tmp_path):
-    """Put there by hand: whole, it is used and its hash recorded; another file under its name is refused ever after."""
+def test_a_forest_that_was_put_there_by_hand_is_checked_too(served, tmp_path):
+    """A complete one is used and its hash recorded; from then on another file of its name is refused."""
     whole, path = served.read_bytes(), tmp_path / "to" / served.name
     path.parent.mkdir()
     path.write_bytes(whole[:-20])
     served.unlink()
-    with pytest.raises(UserError, match="what lies there is not: it is not a whole gzip file"):
+    with pytest.raises(UserError, match="what lies there is not: it is not a complete gzip file"):
         fetch(served, path.parent)
     path.write_bytes(whole)
     assert fetch(served, path.parent) == path

@@ -1,4 +1,4 @@
-"""The archive for the VOC server: its layout, and the label maps unchanged."""
+"""The archive for the VOC evaluation server: its layout, with the label maps unchanged."""
 
 import tarfile
 
@@ -9,7 +9,7 @@ from deconvnet.data import voc
 from deconvnet.pipeline import submission
 
 
-def test_archive_has_the_servers_layout(tmp_path):
+def test_the_archive_has_the_servers_layout(tmp_path):
     voc.list_path(tmp_path / "data" / "voc", "val").parent.mkdir(parents=True)
     voc.list_path(tmp_path / "data" / "voc", "val").write_text("t0\nt1\n")
     folder = tmp_path / "data" / "predictions" / "edeconvnet_crf"

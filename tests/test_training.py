@@ -1,4 +1,4 @@
-"""The solver by hand: void in the loss, rates, parameter groups, accumulation, batch-norm statistics, FLOPs."""
+"""Training by hand: void in the loss, learning rates, parameter groups, micro-batches, batch-norm statistics, FLOPs."""
 
 import math
 
@@ -24,17 +24,11 @@ def on_the_cpu(monkeypatch):
 
 def solver(**departures):
     """The default profile's stage 1 with plain SGD: no momentum, decay or warm-up."""
-    plain = {
-        "optimizer": "sgd",
-        "lr": 0.1,
-        "momentum": 0.0,
-        "weight_decay": 0.0,
-        "bias_lr_factor": 1.0,
-        "encoder_lr_factor": 1.0,
-    }
-    rest = {"schedule": "step", "step": 1000, "warmup": 0, "iterations": 1, "micro_batches": 1}
+    plain = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "weight_decay_scaling": "paper"}
+    plain |= {"bias_lr_factor": 1.0, "encoder_lr_factor": 1.0, "schedule": "step", "step_size": 1000, "warmup": 0}
+    plain |= {"iterations": 1, "micro_batches": 1}
     settings = params.validate(params.compose("icons"), "icons").stage1
-    return settings.model_copy(update=plain | rest | departures)
+    return settings.model_copy(update=plain | departures)
 
 
 def batch(images=4, side=4, classes=3, seed=0):
@@ -61,17 +55,17 @@ def test_void_pixels_get_no_gradient():
     assert (scores.grad[:, :, 0] != 0).all()
 
 
-def test_the_loss_of_maps_as_convolutions_leave_them_copies_none():
+def test_the_loss_of_channels_last_maps_copies_none():
     scores = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
     labels = torch.randint(0, 3, (2, 4, 5))
-    with torch.profiler.profile(record_shapes=True, acc_events=True) as seen:
+    with torch.profiler.profile(record_shapes=True, acc_events=True) as profile:
         mean_cross_entropy(scores, labels).backward()
-    copied = [e for e in seen.events() if e.name == "aten::copy_" and math.prod(e.input_shapes[0]) >= scores.numel()]
+    copied = [e for e in profile.events() if e.name == "aten::copy_" and math.prod(e.input_shapes[0]) >= scores.numel()]
     assert not copied
     assert scores.grad.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_batch_of_void_costs_nothing():
+def test_a_batch_of_void_has_loss_zero():
     scores = torch.randn(2, 3, 4, 4, requires_grad=True)
     loss = mean_cross_entropy(scores, torch.full((2, 4, 4), VOID))
     loss.backward()
@@ -86,11 +80,11 @@ def test_label_k_is_channel_k():
         assert mean_cross_entropy(scores, torch.full((1, 1, 1), label)).item() == pytest.approx(0, abs=1e-6)
 
 
-# Rate
+# Learning rate
 
 
 def test_step_schedule_drops_to_a_tenth():
-    settings = solver(schedule="step", step=9000, iterations=20000)
+    settings = solver(schedule="step", step_size=9000, iterations=20000)
     factors = [lr_factor(step, settings) for step in (0, 8999, 9000, 17999, 18000)]
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
@@ -103,7 +97,7 @@ def test_cosine_schedule_with_warm_up():
 
 
 def test_step_schedule_with_warm_up():
-    settings = solver(schedule="step", step=10, warmup=3)
+    settings = solver(schedule="step", step_size=10, warmup=3)
     assert [lr_factor(step, settings) for step in (0, 2, 3, 10)] == pytest.approx([0.25, 0.75, 1, 0.1])
 
 
@@ -111,7 +105,7 @@ def test_step_schedule_with_warm_up():
 
 
 def options_of(net, settings):
-    """Name of each parameter → (rate, decay)."""
+    """Name of each parameter → (learning rate, weight decay)."""
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     groups = make_optimizer(net, settings).param_groups
     return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
@@ -152,8 +146,8 @@ def test_momentum_reaches_the_optimizer(name, kind):
 # Training
 
 
-def test_accumulated_parts_are_averaged():
-    """Parts with unequal numbers of void pixels: the mean of the parts' means is not the mean over all pixels."""
+def test_the_loss_is_averaged_over_micro_batches():
+    """With unequal numbers of void pixels, the mean of their means is not the mean over all pixels."""
     images, labels = batch()
     labels[:2, :3] = VOID
     torch.manual_seed(0)
@@ -167,10 +161,11 @@ def test_accumulated_parts_are_averaged():
     assert curve["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
-def test_five_updates_of_two_layers_by_the_rule_of_caffe():
-    """v ← μv + η·lr_mult·(g + λ·decay_mult·w), w ← w − v: biases twice the rate and undecayed, g the mean of 8 passes.
+def test_five_iterations_of_two_layers_by_caffes_update_rule():
+    """v ← μv + η·lr_mult·(g + λ·decay_mult·w), w ← w − v: biases have twice the learning rate and no decay; g is
+    the mean of 8 micro-batches.
 
-    All arithmetic is written out here in float64, the gradients of the two layers included.
+    All arithmetic is written out here in float64, with the gradients of the two layers.
     """
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1))
@@ -192,25 +187,25 @@ def test_five_updates_of_two_layers_by_the_rule_of_caffe():
         for part in range(8):
             two = slice(2 * part, 2 * part + 2)
             x = images[two].double().permute(0, 2, 3, 1).reshape(-1, 3).numpy()
-            truth = labels[two].reshape(-1).numpy()
-            x, truth = x[truth != VOID], truth[truth != VOID]
+            target = labels[two].reshape(-1).numpy()
+            x, target = x[target != VOID], target[target != VOID]
             hidden = x @ w["0.weight"].T + w["0.bias"]
             scores = np.exp(hidden @ w["1.weight"].T + w["1.bias"])
-            error = (scores / scores.sum(axis=1, keepdims=True) - np.eye(3)[truth]) / len(truth)
+            error = (scores / scores.sum(axis=1, keepdims=True) - np.eye(3)[target]) / len(target)
             gradient["1.weight"] += error.T @ hidden / 8
             gradient["1.bias"] += error.sum(axis=0) / 8
             gradient["0.weight"] += (error @ w["1.weight"]).T @ x / 8
             gradient["0.bias"] += (error @ w["1.weight"]).sum(axis=0) / 8
         for name in w:
-            rate, decay = (0.1, 0.0) if name.endswith("bias") else (0.05, 0.02)
-            v[name] = 0.9 * v[name] + rate * (gradient[name] + decay * w[name])
+            lr, decay = (0.1, 0.0) if name.endswith("bias") else (0.05, 0.02)
+            v[name] = 0.9 * v[name] + lr * (gradient[name] + decay * w[name])
             w[name] = w[name] - v[name]
 
     for name, value in net.named_parameters():
         np.testing.assert_allclose(value.detach().numpy().reshape(w[name].shape), w[name], atol=1e-6, rtol=0)
 
 
-def test_gradients_are_cleared_between_updates():
+def test_gradients_are_cleared_between_iterations():
     torch.manual_seed(0)
     net = nn.Conv2d(3, 3, 1)
     copy = nn.Conv2d(3, 3, 1)
@@ -225,8 +220,8 @@ def test_gradients_are_cleared_between_updates():
     torch.testing.assert_close(net.weight, copy.weight)
 
 
-def test_batch_norm_sees_one_part_at_a_time():
-    """Release: 8 passes of 8 images; a part's scores depend on that part alone."""
+def test_batch_norm_sees_one_micro_batch_at_a_time():
+    """As in the release, whose batch is 8 passes of 8 images: a pass's scores depend on it alone."""
     images, labels = batch()
     images[2:] += 10
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))
@@ -236,33 +231,35 @@ def test_batch_norm_sees_one_part_at_a_time():
     assert seen == pytest.approx([0, 0], abs=1e-4)
 
 
-def parted(monkeypatch, at_once):
-    """Three iterations in four parts of unequal void, `at_once` through the network: curve, state, size of calls."""
-    monkeypatch.setenv("DECONVNET_PARTS", str(at_once))
+def train_together(monkeypatch, at_once):
+    """Three iterations of four micro-batches with unequal void, `at_once` going through the network together: the
+    curve, the final state, and the sizes of the network's inputs.
+    """
+    monkeypatch.setenv("DECONVNET_MICRO_BATCHES", str(at_once))
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 1)]
-    net, calls = nn.Sequential(*layers), []
-    net[0].register_forward_hook(lambda _, __, out: calls.append(len(out)))
+    net, sizes = nn.Sequential(*layers), []
+    net[0].register_forward_hook(lambda _, __, out: sizes.append(len(out)))
     steps = [batch(images=8, seed=seed) for seed in range(3)]
     for images, labels in steps:
-        images *= torch.linspace(1, 4, 8).view(-1, 1, 1, 1)  # parts whose statistics differ
+        images *= torch.linspace(1, 4, 8).view(-1, 1, 1, 1)  # each micro-batch has other statistics
         labels[:3, :3] = VOID
     curve = loop.train(net, steps, solver(iterations=3, micro_batches=4))
-    assert "forward" not in vars(net[1])  # batch norm is its own again
-    return curve, net.state_dict(), calls
+    assert "forward" not in vars(net[1])  # batch norm is the class's own again
+    return curve, net.state_dict(), sizes
 
 
-@pytest.mark.parametrize(("at_once", "sizes"), [(2, [4] * 6), (3, [6, 2] * 3), (4, [8] * 3), (99, [8] * 3)])
-def test_parts_at_once_train_as_one_by_one(monkeypatch, at_once, sizes):
-    curve, state, calls = parted(monkeypatch, 1)
-    assert calls == [2] * 12
-    other_curve, other_state, other_calls = parted(monkeypatch, at_once)
-    assert other_calls == sizes
+@pytest.mark.parametrize(("at_once", "expected"), [(2, [4] * 6), (3, [6, 2] * 3), (4, [8] * 3), (99, [8] * 3)])
+def test_micro_batches_together_train_like_one_by_one(monkeypatch, at_once, expected):
+    curve, state, sizes = train_together(monkeypatch, 1)
+    assert sizes == [2] * 12
+    other_curve, other_state, other_sizes = train_together(monkeypatch, at_once)
+    assert other_sizes == expected
     torch.testing.assert_close(other_state, state, rtol=1e-4, atol=1e-6)  # running statistics too
     assert list(other_curve["loss"]) == pytest.approx(list(curve["loss"]), rel=1e-5)
 
 
-def test_norms_by_part_leave_each_its_statistics():
+def test_ghost_batch_norm_by_hand():
     norm, x = nn.BatchNorm2d(1), torch.tensor([0.0, 2, 10, 14]).view(4, 1, 1, 1)
     with batch_norm.ghost_batch_norm(norm, 2):
         assert norm(x).flatten().tolist() == pytest.approx([-1, 1, -1, 1], abs=1e-4)
@@ -270,8 +267,8 @@ def test_norms_by_part_leave_each_its_statistics():
     torch.testing.assert_close(norm(x), (x - 6.5) / spread, atol=1e-4, rtol=0)
 
 
-def test_parts_at_once_by_default(monkeypatch):
-    monkeypatch.delenv("DECONVNET_PARTS", raising=False)
+def test_how_many_micro_batches_go_together(monkeypatch):
+    monkeypatch.delenv("DECONVNET_MICRO_BATCHES", raising=False)
     assert machine.micro_batches_at_once(8) == 1
     monkeypatch.setattr(machine, "device", lambda: torch.device("cuda"))
     found = {}
@@ -279,23 +276,23 @@ def test_parts_at_once_by_default(monkeypatch):
         monkeypatch.setenv("DECONVNET_PRECISION", precision)
         found[precision] = machine.micro_batches_at_once(8)
     assert found == {"32-true": 1, "tf32": 8, "bf16-mixed": 8}
-    monkeypatch.setenv("DECONVNET_PARTS", "3")
+    monkeypatch.setenv("DECONVNET_MICRO_BATCHES", "3")
     assert (machine.micro_batches_at_once(8), machine.micro_batches_at_once(2)) == (3, 2)
 
 
-@pytest.mark.parametrize(("workers", "itself"), [("0", True), ("3", True), ("4", False)])
-def test_a_gpu_cuts_its_own_crops_where_processes_are_few(monkeypatch, workers, itself):
-    class Kept:
-        images, cut = property(lambda self: self), "a way to cut on a device"
-        fits, on, __len__ = lambda *_: True, lambda *_: "by itself", lambda _: 5
+@pytest.mark.parametrize(("workers", "on_gpu"), [("0", True), ("3", True), ("4", False)])
+def test_a_gpu_makes_its_crops_where_worker_processes_are_few(monkeypatch, workers, on_gpu):
+    class OnGpu:
+        images, make_on_device = property(lambda self: self), "a function"
+        fits, on_device, __len__ = lambda *_: True, lambda *_: "on the GPU", lambda _: 5
 
-    monkeypatch.setattr(loop, "DataLoader", lambda *_, **__: "by processes")
+    monkeypatch.setattr(data_loading, "DataLoader", lambda *_, **__: "by workers")
     monkeypatch.setattr(machine, "device", lambda: torch.device("cuda"))
     monkeypatch.setenv("DECONVNET_WORKERS", workers)
-    assert data_loading.loader(Kept()) == ("by itself" if itself else "by processes")
+    assert data_loading.loader(OnGpu()) == ("on the GPU" if on_gpu else "by workers")
 
 
-def test_the_curve_reports_mean_losses_and_watches_dev():
+def test_the_curve_has_mean_losses_and_the_loss_on_dev():
     net = nn.Conv2d(3, 3, 1)
     nn.init.zeros_(net.weight)
     nn.init.zeros_(net.bias)
@@ -304,9 +301,9 @@ def test_the_curve_reports_mean_losses_and_watches_dev():
         net,
         [batch(seed=seed) for seed in range(6)],
         solver(lr=1e-12, iterations=6, micro_batches=2),
-        watch=[batch(seed=9)],
-        log=lambda step, row: rows.append(row),
-        points=2,
+        validation=[batch(seed=9)],
+        log=rows.append,
+        num_rows=2,
     )
     assert curve["step"].tolist() == [3, 6]
     assert curve["loss"].tolist() == pytest.approx([math.log(3)] * 2, rel=1e-5)
@@ -314,27 +311,26 @@ def test_the_curve_reports_mean_losses_and_watches_dev():
     assert rows == [{k: v for k, v in row.items() if v == v} for row in curve.to_dict("records")]
 
 
-def test_the_rate_drops_when_dev_stops_improving(monkeypatch):
-    """A look every 2 iterations; accuracies .5 .6 .6 .7 .65: drops after the third and the fifth look."""
-    looks, drops = iter([0.5, 0.6, 0.6, 0.7, 0.65]), []
-    monkeypatch.setattr(loop, "evaluate_batches", lambda model, watch: (1.0, next(looks, 0.9)))
-    monkeypatch.setattr(loop, "lr_factor", lambda step, settings, n: drops.append(n) or lr_factor(step, settings, n))
-    settings = solver(schedule="plateau", look=2, iterations=12)
-    curve = loop.train(nn.Conv2d(3, 3, 1, bias=False), [batch()] * 12, settings, watch=[batch()], points=4)
-    assert drops == [0] * 6 + [1] * 4 + [2] * 3  # the rate of each update, and of the one that would follow
-    assert curve["rate"].tolist() == pytest.approx([0.1, 0.1, 0.01, 0.001])  # of iterations 3, 6, 9, 12
-    with pytest.raises(ValueError, match="needs dev batches"):
+def test_the_learning_rate_drops_when_dev_stops_improving(monkeypatch):
+    """Dev is evaluated every 2 iterations; accuracies .5 .6 .6 .7 .65: drops after the third and the fifth."""
+    accuracies, plateaus = iter([0.5, 0.6, 0.6, 0.7, 0.65]), []
+    monkeypatch.setattr(loop, "evaluate_batches", lambda model, validation: (1.0, next(accuracies, 0.9)))
+    monkeypatch.setattr(loop, "lr_factor", lambda step, settings, n: plateaus.append(n) or lr_factor(step, settings, n))
+    settings, net = solver(schedule="plateau", eval_every=2, iterations=12), nn.Conv2d(3, 3, 1, bias=False)
+    curve = loop.train(net, [batch()] * 12, settings, validation=[batch()], num_rows=4)
+    assert plateaus == [0] * 6 + [1] * 4 + [2] * 3  # for each iteration, and for the one that would follow
+    assert curve["lr"].tolist() == pytest.approx([0.1, 0.1, 0.01, 0.001])  # of iterations 3, 6, 9, 12
+    with pytest.raises(ValueError, match="needs validation batches"):
         loop.train(nn.Conv2d(3, 3, 1), [batch()], settings)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("nominal", 0.4), ("effective", 0.05)])
-def test_effective_decay_is_divided_by_the_passes(kind, expected):
-    net = nn.Conv2d(3, 3, 1)
-    settings = solver(weight_decay=0.4, decay=kind, batch=16, micro_batches=8, bias_decay=False)
-    assert {decay for _, decay in options_of(net, settings).values()} == {expected, 0.0}
+@pytest.mark.parametrize(("scaling", "expected"), [("paper", 0.4), ("caffe", 0.05)])
+def test_caffes_weight_decay_is_divided_by_the_micro_batches(scaling, expected):
+    settings = solver(weight_decay=0.4, weight_decay_scaling=scaling, micro_batches=8, bias_decay=False)
+    assert {decay for _, decay in options_of(nn.Conv2d(3, 3, 1), settings).values()} == {expected, 0.0}
 
 
-def test_no_updates_leave_the_net_and_its_statistics_as_they_were():
+def test_no_iterations_leave_the_network_and_its_statistics_unchanged():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))
     net[0].running_mean += 1
     before = {key: value.clone() for key, value in net.state_dict().items()}
@@ -344,10 +340,21 @@ def test_no_updates_leave_the_net_and_its_statistics_as_they_were():
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
-def test_watching_dev_leaves_the_running_statistics_alone():
+def test_loss_and_accuracy_on_validation_batches_by_hand():
+    """With statistics of each batch; a batch of void has no accuracy; the running statistics stay as they are."""
+    torch.manual_seed(0)
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)).train()
-    loss, accuracy = loop.evaluate_batches(net, [batch()])
-    assert 0 <= accuracy <= 1 < loss + 1
+    batches = [batch(seed=1), batch(seed=2), (batch()[0], torch.full((4, 4, 4), VOID))]
+    batches[0][1][:2] = VOID
+    losses, accuracies = [0.0], []  # the batch of void has loss 0
+    for images, labels in batches[:2]:
+        mean, variance = images.mean(dim=(0, 2, 3), keepdim=True), images.var(dim=(0, 2, 3), keepdim=True, correction=0)
+        scores = net[1]((images - mean) / (variance + 1e-5).sqrt()).movedim(1, -1)[labels != VOID]
+        labels = labels[labels != VOID]
+        losses.append(-scores.log_softmax(1)[range(len(labels)), labels].mean().item())
+        accuracies.append((scores.argmax(1) == labels).float().mean().item())
+    found = loop.evaluate_batches(net, batches)
+    assert found == pytest.approx((np.mean(losses), np.mean(accuracies)), rel=1e-5)
     assert (net[0].running_mean == 0).all()
     assert (net[0].running_var == 1).all()
     assert net[0].num_batches_tracked == 0
@@ -361,7 +368,7 @@ def test_a_loss_that_is_not_finite_ends_the_training():
         loop.train(nn.Conv2d(3, 3, 1), [(images, labels)], solver())
 
 
-def test_a_small_net_learns_a_drawn_example():
+def test_a_small_network_learns_an_example():
     torch.manual_seed(0)
     image, label = torch.full((4, 3, 16, 16), 40.0), torch.zeros(4, 16, 16, dtype=torch.long)
     for i in range(4):
@@ -391,7 +398,7 @@ def test_fixed_statistics_are_the_plain_mean_over_batches():
 
 
 def test_fixed_statistics_make_inference_like_training():
-    """The fault of others: statistics not fixed, and maps of zeros."""
+    """Without them, inference gives other scores than training, or zeros."""
     torch.manual_seed(0)
     net = DeconvNet(classes=2, blocks=((4, 1), (4, 1)), fc=8, size=16)
     images = 255 * torch.rand(16, 3, 16, 16)
@@ -405,26 +412,20 @@ def test_fixed_statistics_make_inference_like_training():
 # Compute
 
 
-def test_flops_of_a_convolution_by_hand():
-    net = nn.Conv2d(3, 5, 1)
-    forward = 2 * (4 * 6 * 6) * 3 * 5  # a multiplication and an addition for each pixel and pair of channels
-    weights = forward  # the gradient of the weights costs the same; nobody asks for that of the image
-    labels = torch.zeros(4, 6, 6, dtype=torch.long)
-    assert loop.flops_per_iteration(net, [(torch.rand(4, 3, 6, 6), labels)]) == forward + weights
-    assert all(p.grad is None for p in net.parameters())
-
-
-def test_flops_of_a_batch_in_parts_are_those_of_the_whole():
-    seen, net = [], nn.Conv2d(3, 5, 1)
-    net.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
-    batch = (torch.rand(8, 3, 6, 6), torch.zeros(8, 6, 6, dtype=torch.long))
-    assert loop.flops_per_iteration(net, [batch], micro_batches=4) == loop.flops_per_iteration(net, [batch])
-    assert seen == [2, 8]  # a part is what fits the device
-
-
 def test_flops_of_two_convolutions_by_hand():
-    net = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 7, 3, padding=1))
-    pixels = 4 * 6 * 6
+    """A multiplication and an addition for each pixel and weight: forward, for the weights' gradient, and for the
+    input's gradient, which the first layer does not need.
+    """
+    net, pixels = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 7, 3, padding=1)), 4 * 6 * 6
     first, second = 2 * pixels * 3 * 5, 2 * pixels * 5 * 7 * 9
     images, labels = torch.rand(4, 3, 6, 6), torch.zeros(4, 6, 6, dtype=torch.long)
     assert loop.flops_per_iteration(net, [(images, labels)]) == 2 * first + 3 * second
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_flops_are_counted_on_one_micro_batch():
+    sizes, net = [], nn.Conv2d(3, 5, 1)
+    net.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    batch = (torch.rand(8, 3, 6, 6), torch.zeros(8, 6, 6, dtype=torch.long))
+    assert loop.flops_per_iteration(net, [batch], micro_batches=4) == loop.flops_per_iteration(net, [batch])
+    assert sizes == [2, 8]

@@ -73,7 +73,7 @@ class Explorer:
         }
         if kernel is not None:
             s = self.settings.crf
-            scores_of["EDeconvNet+CRF"] = crf.refine(self.image, combined, kernel, s.steps, s.normalise)
+            scores_of["EDeconvNet+CRF"] = crf.refine(self.image, combined, kernel, s.iterations, s.normalise)
         return {title: values.argmax(axis=0).astype(np.uint8) for title, values in scores_of.items()}
 
     def show(self, **choices) -> Figure:

@@ -28,7 +28,7 @@ def checksum(path: Path, method: str) -> str:
 
 
 def of_md5(md5: str) -> Callable[[Path], str | None]:
-    """For `download`: what is wrong with a file that should have this MD5 checksum."""
+    """A check for `download`: what is wrong with a file that should have this MD5 checksum, None if nothing is."""
 
     def wrong(path: Path) -> str | None:
         found = checksum(path, "md5")
@@ -38,14 +38,14 @@ def of_md5(md5: str) -> Callable[[Path], str | None]:
 
 
 def download(url: str, path: Path, wrong: Callable[[Path], str | None]) -> None:
-    """The file of `url` at `path`, unless it is there. What an interrupted download left is continued.
+    """Downloads `url` to `path`, unless it is there; an interrupted download resumes.
 
-    It gets its name only if nothing is `wrong` with it. Its SHA-256 is recorded beside it at its first use and must be
-    the same ever after. Raises UserError.
+    The file gets its name only if `wrong` finds nothing. Its SHA-256 is recorded beside it at its first use and must
+    be the same later. Raises UserError.
     """
     partial, record = path.with_name(f".{path.name}.partial"), path.with_name(f"{path.name}.sha256")
     path.parent.mkdir(parents=True, exist_ok=True)
-    there = wrong(path) if path.is_file() else ""  # half a file perhaps, as a browser leaves it
+    there = wrong(path) if path.is_file() else ""  # an incomplete file perhaps, as a browser leaves it
     if there is not None:
         try:
             _fetch(url, partial)
@@ -71,7 +71,7 @@ def download(url: str, path: Path, wrong: Callable[[Path], str | None]) -> None:
 
 
 def _fetch(url: str, partial: Path) -> None:
-    """Appends to `partial` what it lacks, if the server can send a part of a file; else fetches the whole of it."""
+    """Downloads to `partial`: what it lacks, if the server can send a part of a file; otherwise all of it."""
     have = partial.stat().st_size if partial.is_file() else 0
     request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -92,18 +92,18 @@ def _fetch(url: str, partial: Path) -> None:
         raise OSError(f"the connection ended before {total:,} bytes")
 
 
-def unpack(archive: Path, folder: Path, most: int) -> None:
-    """Unpacks a tar archive of plain files into `folder`, which must not exist and is whole when it does.
+def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
+    """Unpacks a tar archive of plain files into `folder`, which must not exist and is complete once it does.
 
-    Raises UserError for a member that is no plain file or folder or lies outside, and for more than `most` bytes; then
-    nothing is left.
+    Raises UserError for a member that is no plain file or folder or is outside of it, and for more than `max_bytes`;
+    nothing is left then.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with tarfile.open(archive) as tar:
-            _inspect(archive, tar, most)
-            # Python before 3.11.4 has no filter; what it would refuse, _inspect has.
+            _inspect(archive, tar, max_bytes)
+            # Python before 3.11.4 has no filter; _inspect refuses what it would refuse.
             tar.extractall(partial, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         partial.replace(folder)
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -114,7 +114,7 @@ def unpack(archive: Path, folder: Path, most: int) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _inspect(archive: Path, tar: tarfile.TarFile, most: int) -> None:
+def _inspect(archive: Path, tar: tarfile.TarFile, max_bytes: int) -> None:
     total = 0
     for member in tar:
         name = PurePosixPath(member.name)
@@ -122,5 +122,5 @@ def _inspect(archive: Path, tar: tarfile.TarFile, most: int) -> None:
             raise UserError(f"{archive} holds {member.name!r}, which may lead out of its folder: it is not unpacked.")
         member.mode = 0o755 if member.isdir() else 0o644
         total += member.size
-        if total > most:  # found in the headers, before anything is written
-            raise UserError(f"{archive} would unpack to more than {most:,} bytes: it is not what its name says.")
+        if total > max_bytes:  # found in the headers, before anything is written
+            raise UserError(f"{archive} would unpack to more than {max_bytes:,} bytes: it is not what its name says.")

@@ -37,7 +37,7 @@ def wrong_id(name: str) -> str | None:
 
 
 def id_error(path: Path, name: str) -> FileError | None:
-    """What is to be said of an id in the list at `path`."""
+    """The error of an id in the list at `path`; None if it is right."""
     if reason := wrong_id(name):
         advice = "Write the plain file name without extension, for instance 2007_000032"
         return FileError(path, f"has the id '{short(name)}', which {reason}", advice)

@@ -26,7 +26,7 @@ def import_folder(root: Path, out: Path, *, dev: int, seed: int) -> None:
     """Any folder in VOC layout with train.txt and val.txt -> the folder `out`, which is replaced if it exists.
 
     Its dev.txt is used as it is; without one, `dev` ids are held out of train, chosen by `seed`. The listed images and
-    masks alone are taken over, as hard links where the file system can, else as copies.
+    masks are taken over, as hard links where possible, otherwise as copies.
 
     Raises UserError if validate.check() finds an error in `root`, or if `dev` leaves no image to train on.
     """
@@ -48,9 +48,9 @@ def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Pat
     SBD's and has void.
 
     With `test_root`, the folder VOC2012 of the test archive, VOC's val is trained on as well (12,031 images less
-    `dev`), and val is the test list, whose masks are void throughout: nobody outside the VOC server has them.
+    `dev`), and val is the test list, whose masks are void throughout: only the VOC server has them.
 
-    The archives are torchvision's: fetched into `root` and `root`/sbd, unless they lie there already.
+    The archives are torchvision's, downloaded into `root` and `root`/sbd unless they are there.
 
     Raises UserError if an archive cannot be had or has the wrong MD5, if a file is missing in it, or if `dev` leaves no
     image to train on.
@@ -60,7 +60,7 @@ def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Pat
 
     root, out = Path(root), Path(out)
     _keep_source(root, out)
-    tested = voc.read_list(test_root, "test") if test_root else None  # first: the archives take hours to come
+    tested = voc.read_list(test_root, "test") if test_root else None  # first: downloading the archives takes hours
 
     official = DATASET_YEAR_DICT["2012"]
     voc_folder, sbd_folder = root / official["base_dir"], root / "sbd"
@@ -68,7 +68,7 @@ def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Pat
         archive = root / official["filename"]
         download.download(official["url"], archive, download.of_md5(official["md5"]))
         _unpack_into(voc_folder.parent, archive, Path(official["base_dir"]).parent)
-    if not (sbd_folder / "val.txt").is_file():  # the last file to come
+    if not (sbd_folder / "val.txt").is_file():  # unpacked last
         archive = sbd_folder / SBDataset.filename
         download.download(SBDataset.url, archive, download.of_md5(SBDataset.md5))
         _unpack_into(sbd_folder, archive, Path("benchmark_RELEASE", "dataset"))
@@ -113,13 +113,13 @@ def _hold_out(train: list[str], dev: int, seed: int) -> tuple[list[str], list[st
 
 
 def _unpack_into(folder: Path, archive: Path, inside: Path) -> None:
-    """Puts what the archive holds in its folder `inside` into `folder`, instead of what an earlier try left there."""
+    """Puts the content of the archive's folder `inside` into `folder`, replacing what an earlier try left there."""
     unpacked = archive.with_name(f".{archive.name}.unpacked")
     shutil.rmtree(unpacked, ignore_errors=True)
     download.unpack(archive, unpacked, MAX_UNPACKED_BYTES)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted((unpacked / inside).iterdir()):  # val.txt comes last: it says that all is there
+        for path in sorted((unpacked / inside).iterdir()):  # val.txt comes last: it shows that all is there
             shutil.rmtree(folder / path.name, ignore_errors=True)
             path.replace(folder / path.name)
     except OSError as error:
@@ -161,7 +161,7 @@ def _link_all(root: Path, folder: Path, name: str) -> None:
 def _write(out: Path, splits: dict[str, list[str]], place: Callable[[Path, str], None]) -> None:
     """Make the VOC-layout folder `out`; place(folder, name) puts one image with its masks into it.
 
-    The work is done in a sibling folder that takes its name at the end, so that nothing half-written stays.
+    The work is done in a sibling folder that is renamed at the end, so that nothing half-written stays.
     """
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # what a killed run left

@@ -61,7 +61,7 @@ def save_mask(path, labels) -> None:
 
 
 def list_path(folder, split) -> Path:
-    """Where a split's list of ids lies."""
+    """The file with the list of ids of a split."""
     return Path(folder, LISTS, f"{split}.txt")
 
 

@@ -24,18 +24,21 @@ from deconvnet.evaluation.methods import METHODS
 ALARMS = 0.01
 
 
-def spread(runs: list[dict]) -> dict:
-    """{method: {metric: {"values": [one a run], "tolerance": about their mean}}}"""
-    result = {method: {} for method in METHODS}
+def spread(runs: list[dict], spread_of: list[dict] | None = None) -> dict:
+    """{method: {metric: {"values": [one per run], "tolerance": about their mean}}}
+
+    `spread_of`: other runs, from which the variance over seeds is estimated instead.
+    """
+    result, known = {method: {} for method in METHODS}, spread_of or runs
     metrics = next(iter(runs[0].values()))
     numbers = len(METHODS) * len(metrics)  # Bonferroni's correction: each could raise an alarm
-    quantile = stats.t.ppf(1 - ALARMS / numbers / 2, df=len(METHODS) * (len(runs) - 1))
+    quantile = float(stats.t.ppf(1 - ALARMS / numbers / 2, df=len(METHODS) * (len(known) - 1)))
     for metric in metrics:
-        values = {method: [run[method][metric] for run in runs] for method in METHODS}
-        deviation = math.sqrt(statistics.mean(statistics.variance(v) for v in values.values()))
-        tolerance = float(quantile) * deviation * math.sqrt(1 + 1 / len(runs))  # the mean of the runs varies too
+        variances = [statistics.variance(run[method][metric] for run in known) for method in METHODS]
+        tolerance = quantile * math.sqrt(statistics.mean(variances))
+        tolerance *= math.sqrt(1 + 1 / len(runs))  # the mean of the runs varies too
         for method in METHODS:
-            result[method][metric] = {"values": values[method], "tolerance": tolerance}
+            result[method][metric] = {"values": [run[method][metric] for run in runs], "tolerance": tolerance}
     return result
 
 

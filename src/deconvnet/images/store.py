@@ -29,8 +29,8 @@ def boundaries_path(name: str):
 def quantise(scores: np.ndarray) -> tuple[np.ndarray, np.float32]:
     """float (C, H, W) → int16 steps and the size of a step: 1/32, larger only where scores pass 1,000.
 
-    No score is off by more than 1/64; as float16 the files would be seven times as large. Raises FloatingPointError if
-    a score is not finite.
+    No score is off by more than 1/64. As float16 the files of the default's DeconvNet would be 1.9 times as large, of a
+    500×375 photograph 3.2 times (measured). Raises FloatingPointError if a score is not finite.
     """
     largest = float(np.abs(scores).max(initial=0))
     if not np.isfinite(largest):

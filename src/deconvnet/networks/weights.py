@@ -112,7 +112,7 @@ def load(module: nn.Module, name: str, folder: Path = MODELS, *, strict: bool = 
         raise UserError(f"{path} does not exist: run the stage that trains it (make repro).") from None
     except SafetensorError as error:
         raise UserError(
-            f"{path} is not a whole safetensors file ({error}): delete it and run its stage again."
+            f"{path} is not a complete safetensors file ({error}): delete it and run its stage again."
         ) from None
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]

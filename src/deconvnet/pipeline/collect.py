@@ -63,15 +63,20 @@ def seeds() -> None:
 
 
 def default_tolerance() -> None:
-    """From the committed metrics of the default and of its repetitions."""
-    repetitions = json.loads((REPORTS / "seeds.json").read_text())["metrics"].values()
-    write_json(REPORTS / "tolerance.json", tolerance.spread([metrics_of(ROOT), *repetitions]))
+    write_json(REPORTS / "tolerance.json", tolerance.spread(default_runs()))
+
+
+def default_runs() -> list[dict]:
+    """The committed metrics of the default and of its repetitions with other seeds."""
+    return [metrics_of(ROOT), *json.loads((REPORTS / "seeds.json").read_text())["metrics"].values()]
 
 
 def quick() -> None:
-    """From runs/quick and its repetitions with other seeds: make repro PROFILE=quick, then SEED=1 and so on."""
+    """From runs/quick (make repro PROFILE=quick) and its repetitions (SEED=1 and so on), if there are any. The variance
+    over seeds is taken to be the default's.
+    """
     runs = [ROOT / "runs" / "quick", *sorted((ROOT / "runs").glob("quick-seed*"))]
-    write_json(REPORTS / "quick.json", tolerance.spread([metrics_of(run) for run in runs]))
+    write_json(REPORTS / "quick.json", tolerance.spread([metrics_of(run) for run in runs], spread_of=default_runs()))
 
 
 def metrics_of(run: Path) -> dict:

@@ -5,11 +5,10 @@ the best that it can do. So the hours are a lower bound: on one CPU core an iter
 as long. Edge Boxes, the CRF and the boundary detector come on top.
 """
 
-import time
-
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
@@ -61,22 +60,13 @@ def cost(net: nn.Module, height: int, width: int) -> dict[str, float]:
 
 def speed(seconds: float = 1.0) -> float:
     """FLOP per second of the device, on convolutions like those of VGG's third block."""
-    device = machine.device()
-    x, kernel = torch.rand(8, 256, 56, 56, device=device), torch.rand(256, 256, 3, 3, device=device)
-
-    def run() -> float:
-        started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=machine.precision() == "bf16-mixed"):
-            F.conv2d(x, kernel, padding=1)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
-
-    run()
-    times = [run()]
-    while sum(times) < seconds:
-        times.append(run())
-    return 2 * x.numel() * kernel[0].numel() / sorted(times)[len(times) // 2]
+    dtype = torch.bfloat16 if machine.precision() == "bf16-mixed" else torch.float32
+    x, kernel = (
+        torch.rand(shape, dtype=dtype, device=machine.device()) for shape in ((8, 256, 56, 56), (256, 256, 3, 3))
+    )
+    timer = Timer("F.conv2d(x, kernel, padding=1)", globals={"F": F, "x": x, "kernel": kernel},
+                  num_threads=torch.get_num_threads())  # fmt: skip
+    return 2 * x.numel() * kernel[0].numel() / timer.blocked_autorange(min_run_time=seconds).median
 
 
 def forecast(params: Params, per_second: float) -> dict[str, float]:

@@ -31,23 +31,24 @@ def stale(folder: Path = ROOT) -> list[str]:
     """Code, parameters and committed reports that are not those of the committed run, by `dvc status`; and long runs of
     another experiment. What git does not keep (data, models, executed notebooks) is not looked at.
     """
-    lock = YAML(typ="safe").load(folder / "dvc.lock")["stages"]
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    status = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-m", "dvc", "status", "--json", "dvc.yaml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     found = set()
-    for stage, entries in json.loads(status).items():
-        for kind, changes in ((k, v) for entry in entries if isinstance(entry, dict) for k, v in entry.items()):
-            for path, change in changes.items():
+    for stage, entries in json.loads(done.stdout).items():
+        for entry in entries:
+            if isinstance(entry, str):  # "changed command"
+                found.add(f"dvc.yaml: {stage}")
+                continue
+            for path, change in (item for changes in entry.values() for item in changes.items()):
                 if isinstance(change, dict):  # of params.yaml: {key: "modified"}
                     found |= {f"{path}: {key}" for key in change}
-                elif in_git(folder, path) or (kind == "changed deps" and change != "deleted"):
+                elif change not in ("deleted", "not in cache") or in_git(folder, path):
                     found.add(path)
-        if stage not in lock and "@" not in stage:
-            found.add(f"dvc.lock: {stage}")
-    known = json.loads((folder / "reports" / "experiment.json").read_text())["id"]
+    of_run = folder / "reports" / "experiment.json"
+    experiment = json.loads(of_run.read_text())["id"] if of_run.is_file() else "none"
     for name in LONG_RUNS:
         record = folder / "reports" / f"{name}.json"
-        if record.is_file() and json.loads(record.read_text())["experiment"] not in (known, None):
+        if json.loads(record.read_text())["experiment"] not in (experiment, None):
             found.add(f"reports/{name}.json")
     return sorted(found)
 

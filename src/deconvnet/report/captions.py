@@ -1,4 +1,4 @@
-"""What is said below figures and tables: where a result comes from, and what each figure shows."""
+"""Captions of figures and tables: where a result comes from, and what each figure shows."""
 
 from dataclasses import dataclass
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from deconvnet.data.voc import CLASSES, VOID, colorize
 
-LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito: told apart by colour-blind eyes
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito: distinct for colour-blind readers
 HEAT = "viridis"
 
 
@@ -23,7 +23,7 @@ def save(figure: Figure, path: Path, caption: str = "") -> None:
     if caption:
         figure.draw_without_rendering()
         lowest = figure.get_tightbbox().y0 - 0.06  # inches
-        figure.set_layout_engine("none")  # the layout stands; the canvas grows by the caption, and legends must stay
+        figure.set_layout_engine("none")  # the canvas grows by the caption; layout and legends must not move
         for legend in figure.legends:
             legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
         lines = fill(caption, max(int(16 * figure.get_figwidth()), 40))  # characters of 8 pt to an inch

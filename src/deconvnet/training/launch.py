@@ -1,18 +1,18 @@
 """Trains a recipe: in this process, or by several that share each batch (DECONVNET_PROCESSES).
 
-`python -m deconvnet.training.script` is what they run, started by torchrun; a notebook's training cell starts torchrun
-and reads the result. On several machines, DECONVNET_TORCHRUN holds torchrun's options for a rendezvous, and the command
-that is printed is run on the other machines by hand: docs/scaling.md.
+`train` runs torchrun in this process, a notebook's kernel, and torchrun starts the others; each runs SCRIPT. On several
+machines, DECONVNET_TORCHRUN holds torchrun's options for a rendezvous, and the command that is printed is run on the
+other machines by hand: docs/scaling.md.
 """
 
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from deconvnet.config import machine
 from deconvnet.config.errors import UserError
@@ -23,7 +23,7 @@ from deconvnet.training.curve import live_curve
 from deconvnet.training.recipes import Recipe
 from deconvnet.utils import resume
 
-AGAIN = "Run the same command again: training resumes from the last checkpoint."
+SCRIPT = "deconvnet.training.script"
 
 
 def train(recipe: Recipe) -> pd.DataFrame:
@@ -61,30 +61,47 @@ def num_processes(solver: Solver) -> int:
 
 
 def train_by_processes(recipe: Recipe, count: int) -> pd.DataFrame:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # late: most trainings do without
+    from torch.distributed.run import parse_args, run
+
     options = machine.torchrun_options() or ["--standalone"]
-    nodes = next((int(o.partition("=")[2]) for o in options if o.startswith("--nnodes=")), 1)
-    if count % nodes:
-        raise UserError(f"DECONVNET_PROCESSES is {count}, which {nodes} machines cannot share evenly.")
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result.pt"
-        command = [sys.executable, "-m", "torch.distributed.run", *options, f"--nproc-per-node={count // nodes}"]
-        command += ["-m", "deconvnet.training.script", recipe.name, str(result)]
+    parent = resume.stage_dir(os.environ.get("DVC_STAGE", ""))  # in the project, which all machines see
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        state = Path(folder) / "state.pt"
+        resume.save_checkpoint(state, {"net": recipe.net.state_dict()})
+        script = ["-m", SCRIPT, recipe.name, str(state)]
+        # Handlers of other signals would stay in this process. The terminal shows rank 0 alone.
+        here = ["--signals-to-handle=SIGUSR2", "--local-ranks-filter=0", f"--log-dir={folder}"]
+        arguments = parse_args([*options, *here, *script])
+        nodes = int(arguments.nnodes.partition(":")[0])
+        if count % nodes:
+            raise UserError(f"DECONVNET_PROCESSES is {count}, which {nodes} machines cannot share evenly.")
+        arguments.nproc_per_node = str(count // nodes)
         if nodes > 1:
+            command = ["torchrun", *options, f"--nproc-per-node={count // nodes}", *script]
             print(f"On the other machines, in {ROOT}: {shlex.join(command)}", file=sys.stderr)
-        environment = os.environ | {"OMP_NUM_THREADS": str(max(machine.threads() // (count // nodes), 1))}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise UserError(failure_message(done.stderr, count))
-        state = resume.load_checkpoint(result, machine.device())
-    recipe.net.load_state_dict(state["net"])
-    return pd.DataFrame(state["rows"])
+        try:
+            run(arguments)
+        except ChildFailedError as error:
+            raise shared_error(error) from None
+        result = resume.load_checkpoint(state, machine.device())
+    recipe.net.to(machine.device(), memory_format=torch.channels_last).train().load_state_dict(result["net"])
+    return pd.DataFrame(result["rows"])
 
 
-def failure_message(output: str, count: int) -> str:
-    """What went wrong in a shared training, from what torchrun printed."""
-    errors = [line.partition("UserError: ")[2] for line in output.split("\n") if "UserError: " in line]
-    if errors:
-        return errors[0]
-    killed = [line for line in output.split("\n") if "Signal " in line and "received by PID" in line]
-    reason = killed[0].strip() if killed else output[-2000:].strip()
-    return f"One of {count} training processes ended early, and the others were ended. {reason} {AGAIN}"
+def shared_error(error) -> Exception:
+    """What `train` raises for torchrun's ChildFailedError: the first of the causes below that a process has."""
+    _, first = error.get_first_failure()
+    failures = [first, *error.failures.values()]
+    texts = [f.message if isinstance(f.message, str) else f.message["message"] for f in failures]
+    for text in texts:
+        if text.startswith("UserError: "):
+            return UserError(text.removeprefix("UserError: "))
+    if killed := [failure for failure in failures if failure.exitcode < 0]:
+        return UserError(
+            f"One of the training processes was ended by {killed[0].signal_name()}, by hand or for lack of memory, and "
+            "the others were ended too. Run the same command again: training resumes from the last checkpoint."
+        )
+    traceback = first.message["extraInfo"]["py_callstack"] if isinstance(first.message, dict) else ""
+    return RuntimeError(f"A training process ended early: {texts[0]}\n{traceback}")

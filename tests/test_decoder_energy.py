@@ -1,4 +1,4 @@
-"""The share of a layer's energy on the target, by hand; the decoder's layers as they are."""
+"""The share of a layer's energy on the target, by hand, and the decoder's layers."""
 
 import numpy as np
 import pandas as pd
@@ -23,23 +23,18 @@ def net():
 
 
 def test_share_by_hand():
-    maps = torch.tensor([[[[3.0, 1.0], [0.0, 2.0]], [[4.0, 0.0], [0.0, 0.0]]]])  # energies 25, 1 / 0, 4
+    maps = torch.tensor([[[[3.0, 1.0], [0.0, 2.0]], [[4.0, 0.0], [0.0, 0.0]]]])  # energies: 25 and 1, 0 and 4
     target = torch.tensor([[[True, False], [False, False]]])
     everywhere = torch.ones_like(target)
     assert decoder_energy.energy_share(maps, target, everywhere).item() == pytest.approx(25 / 30)
     valid = torch.tensor([[[True, True], [True, False]]])  # the energy of 4 lies on void
     assert decoder_energy.energy_share(maps, target, valid).item() == pytest.approx(25 / 26)
     assert decoder_energy.energy_share(torch.zeros_like(maps), target, everywhere).isnan().all()
+    coarse = torch.tensor([[[[2.0]]]])  # one cell: it counts by its pixels
+    assert decoder_energy.energy_share(coarse, target, valid).item() == pytest.approx(1 / 3)
 
 
-def test_a_coarse_cell_counts_by_its_pixels():
-    maps = torch.tensor([[[[2.0]]]])
-    target = torch.tensor([[[True, False], [False, False]]])
-    valid = torch.tensor([[[True, True], [True, False]]])
-    assert decoder_energy.energy_share(maps, target, valid).item() == pytest.approx(1 / 3)
-
-
-def test_even_energy_is_at_chance():
+def test_uniform_energy_is_at_chance():
     target = torch.zeros(1, 8, 8, dtype=torch.bool)
     target[0, 2:5, 1:7] = True
     valid = torch.ones_like(target)
@@ -49,7 +44,7 @@ def test_even_energy_is_at_chance():
 
 
 @pytest.mark.parametrize("kind", [DeconvNet, BilinearDeconvNet])
-def test_layers_are_the_decoder_s(kind):
+def test_recorded_layers_are_the_decoders(kind):
     torch.manual_seed(0)
     net = kind(classes=21, blocks=((4, 1), (6, 2)), fc=8, size=16, std=58).eval()
     pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
@@ -57,7 +52,7 @@ def test_layers_are_the_decoder_s(kind):
     assert list(maps) == decoder_energy.layer_names(net) == ["unpool2", "deconv2", "unpool1", "deconv1"]
     assert [m.shape[-1] for m in maps.values()] == [8, 8, 16, 16]
     empty = (maps["unpool2"] == 0).float().mean().item()
-    assert empty >= 0.75 if kind is DeconvNet else empty < 0.7  # of four cells unpooling fills one at most
+    assert (empty >= 0.75) == (kind is DeconvNet)  # unpooling fills at most one of four cells
     assert not net.decoder[0]._forward_hooks
     with torch.inference_mode():
         whole = net(torch.from_numpy(pictures).permute(0, 3, 1, 2).float())
@@ -74,15 +69,15 @@ def test_energy_of_objects(net):
             {"image": "a", "instance": 2, "label": 8, "x1": 14, "y1": 14, "x2": 20, "y2": 20}]  # fmt: skip
     table = decoder_energy.energy(net, {"a": (image, labels, instances)}, pd.DataFrame(rows), 1.0)
     assert table["image"].tolist() == ["a"]  # the second is void only
-    assert table["chance"].tolist() == [1]  # the window is the object
+    assert table["chance"].tolist() == [1]  # the crop is the object
     found = decoder_energy.as_counts(table, ["z", "a"], "deconvnet")
     assert found["deconvnet/energy"].tolist() == [pytest.approx([1] * 5)]
     assert found["deconvnet/energy_image"].tolist() == [1]
     wider = decoder_energy.energy(net, {"a": (image, labels, instances)}, pd.DataFrame(rows[:1]), 2.0)
-    assert 0.15 < wider["chance"].item() < 0.4  # a quarter of the window, and void and what is outside left out
+    assert 0.15 < wider["chance"].item() < 0.4  # about a quarter of the crop: void and what is outside are left out
 
 
-def test_the_map_that_is_shown_has_most_energy_on_the_target():
+def test_the_channel_that_is_shown_has_the_most_energy_on_the_target():
     maps = torch.zeros(3, 4, 4)
     maps[0], maps[1, 1, 1], maps[2, 3, 3] = 1.0, 2.0, 9.0
     target = np.zeros((8, 8), bool)
@@ -90,14 +85,3 @@ def test_the_map_that_is_shown_has_most_energy_on_the_target():
     shown = decoder_energy.representative(maps, target)
     assert shown[1, 1] == 1
     assert shown.sum() == 1
-
-
-def test_figure4_has_the_paper_s_nine_maps():
-    torch.manual_seed(0)
-    net = DeconvNet(classes=21, blocks=((2, 1),) * 5, fc=4, size=32, std=58).eval()
-    picture, target = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), bool)
-    titles = [title for title, _ in decoder_energy.figure4_panels(net, picture, target)]
-    assert titles == [
-        "2×2 last deconvolution",
-        *(f"{s}×{s} {what}" for s in (4, 8, 16, 32) for what in ("unpooling", "last deconvolution")),
-    ]

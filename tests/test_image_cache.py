@@ -1,4 +1,4 @@
-"""Pictures decoded once: what comes back, when they are decoded anew, and how many bytes are held."""
+"""The cache of decoded images: its content, when it is made anew, and its size."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +13,7 @@ from deconvnet.images import image_cache
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Two photographs of other sizes in the project's own folder, of which the decoded pixels are kept."""
+    """Two photographs of different sizes in the project's own folder, whose cache stays on disk."""
     monkeypatch.setattr(image_cache, "VOC", tmp_path / "voc")
     monkeypatch.setattr(image_cache, "IMAGE_CACHE", tmp_path / "pixels")
     rng = np.random.default_rng(0)
@@ -34,10 +34,10 @@ def decoded(monkeypatch):
     return seen
 
 
-def test_pictures_are_those_of_the_readers(folder):
+def test_images_equal_those_of_the_readers(folder):
     images = image_cache.Images(folder, ["b", "a"])
     for name in ("a", "b"):
-        read = [of(folder, name) for of in (voc.read_image, voc.read_labels, voc.read_instances)]
+        read = [reader(folder, name) for reader in (voc.read_image, voc.read_labels, voc.read_instances)]
         for found, expected in zip(images[name], read, strict=True):
             assert found.shape == expected.shape
             assert (found == expected).all()
@@ -45,28 +45,28 @@ def test_pictures_are_those_of_the_readers(folder):
     assert (only == voc.read_image(folder, "a")).all()
 
 
-def test_each_picture_is_decoded_once_until_it_changes(folder, decoded):
+def test_an_image_is_decoded_once_until_it_changes(folder, decoded):
     first = image_cache.Images(folder, ["a", "b"])
     assert sorted(decoded) == ["a", "b"]
     again = image_cache.Images(folder, ["a", "b"])
     assert sorted(decoded) == ["a", "b"]
-    assert again.made_from() == first.made_from()
-    assert again.flat.nbytes == 5 * (20 * 30 + 7 * 5)  # and no copy beside it
+    assert again.fingerprint() == first.fingerprint()
+    assert again.flat.nbytes == 5 * (20 * 30 + 7 * 5)
     voc.save_mask(voc.labels_path(folder, "b"), np.zeros((7, 5)))
     changed = image_cache.Images(folder, ["a", "b"])
     assert sorted(decoded) == ["a", "a", "b", "b"]
-    assert changed.made_from() != first.made_from()
+    assert changed.fingerprint() != first.fingerprint()
     assert (changed["b"][1] == 0).all()
 
 
-def test_two_at_once_decode_each_picture_once(folder, decoded):
+def test_concurrent_readers_decode_each_image_once(folder, decoded):
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda _: image_cache.Images(folder, ["a", "b"]), range(2)))
     assert sorted(decoded) == ["a", "b"]
     assert (found[0].flat == found[1].flat).all()
 
 
-def test_a_broken_file_leaves_nothing_half_written(folder):
+def test_after_a_broken_file_the_cache_is_made_again(folder):
     whole = voc.image_path(folder, "b").read_bytes()
     voc.image_path(folder, "b").write_bytes(whole[:100])
     with pytest.raises(UserError, match=r"b\.jpg is not a complete JPEG"):
@@ -75,7 +75,7 @@ def test_a_broken_file_leaves_nothing_half_written(folder):
     assert image_cache.Images(folder, ["a", "b"])["b"][0].shape == (7, 5, 3)
 
 
-def test_nothing_is_left_beside_a_folder_of_yours(folder, tmp_path, monkeypatch):
+def test_the_cache_of_a_users_folder_is_temporary(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(image_cache, "VOC", tmp_path / "elsewhere")
     images = image_cache.Images(folder, ["a"])
     assert images["a"][0].shape == (20, 30, 3)

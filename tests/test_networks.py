@@ -1,4 +1,4 @@
-"""Both networks against the paper's table 2, hand-worked unpooling, and positions that must not shift."""
+"""Both networks: the paper's table 2, unpooling by hand, positions that must not shift, and where weights come from."""
 
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,14 @@ from torchvision.models import vgg16
 from deconvnet import DeconvNet, FCN8s
 from deconvnet.config import schema
 from deconvnet.config.errors import UserError
-from deconvnet.networks import deconvnet, fuse, weights
+from deconvnet.networks import fuse, weights
 from deconvnet.networks.deconvnet import Encoder
 from deconvnet.networks.fcn import bilinear
 
 NARROW = ((1, 1),) * 5
 VOC_WIDE = ((2, 2), (2, 2), (2, 3), (2, 3), (2, 3))
 
-TABLE_2 = {  # layer of the paper: its place here, side and channels of its output
+TABLE_2 = {  # the paper's layer → its path here, side and channels of its output
     "conv1_1": ("encoder.blocks.0.conv1_1", 224, 64),
     "conv1_2": ("encoder.blocks.0.conv1_2", 224, 64),
     "conv2_1": ("encoder.blocks.1.conv2_1", 112, 128),
@@ -60,8 +60,8 @@ def paper_net():
         return DeconvNet()
 
 
-def randomise(net):
-    """Weights large enough to tell one input from another."""
+def randomise(net: nn.Module) -> nn.Module:
+    """Sets weights large enough to tell one input from another."""
     torch.manual_seed(0)
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -71,16 +71,12 @@ def randomise(net):
 # DeconvNet
 
 
-def test_parameters_and_batch_norms_are_the_papers(paper_net):
-    assert sum(p.numel() for p in paper_net.parameters()) == 251_805_653
-    assert sum(isinstance(m, nn.BatchNorm2d) for m in paper_net.modules()) == 29
-
-
-def test_parameters_of_each_side(paper_net):
+def test_numbers_of_parameters_are_the_papers(paper_net):
     def count(*parts, kinds):
         modules = [m for part in parts for m in part.modules() if isinstance(m, kinds)]
         return sum(p.numel() for m in modules for p in m.parameters())
 
+    assert sum(p.numel() for p in paper_net.parameters()) == 251_805_653
     convolutions = (nn.Conv2d, nn.ConvTranspose2d)
     assert count(paper_net.encoder, kinds=convolutions) == 134_260_544
     assert count(paper_net.fc6_deconv, paper_net.decoder, kinds=convolutions) == 117_510_336
@@ -90,27 +86,15 @@ def test_parameters_of_each_side(paper_net):
 
 def test_every_output_has_the_shape_of_table_2(paper_net):
     layers = {name: m for name, m in paper_net.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)}
-    places = {place: layer for layer, (place, _, _) in TABLE_2.items()}
-    assert {name.removesuffix(".conv") for name in layers} == set(places)
-    seen = []  # in the order of computation
+    computed = []  # in the order of computation
     hooks = [
-        m.register_forward_hook(lambda _, __, out, name=name: seen.append((name.removesuffix(".conv"), out.shape)))
+        m.register_forward_hook(lambda _, __, out, name=name: computed.append((name.removesuffix(".conv"), *out.shape)))
         for name, m in layers.items()
     ]
     paper_net(torch.zeros(2, 3, 224, 224, device="meta"))
     for hook in hooks:
         hook.remove()
-    assert [(places[name], tuple(shape)) for name, shape in seen] == [
-        (layer, (2, channels, side, side)) for layer, (_, side, channels) in TABLE_2.items()
-    ]
-
-
-def test_pooling_sides_and_widths(paper_net):
-    pools, switches = paper_net.encoder(torch.zeros(1, 3, 224, 224, device="meta"))
-    assert [tuple(p.shape[1:]) for p in pools] == [
-        (64, 112, 112), (128, 56, 56), (256, 28, 28), (512, 14, 14), (512, 7, 7)
-    ]  # fmt: skip
-    assert [s.shape for s in switches] == [p.shape for p in pools]
+    assert computed == [(path, 2, channels, side, side) for path, side, channels in TABLE_2.values()]
 
 
 def test_every_layer_but_the_last_is_followed_by_batch_norm_and_relu(paper_net):
@@ -148,48 +132,20 @@ def test_decoder_and_score_start_gaussian():
         assert (layer.bias == 0).all()
 
 
-def test_unpooling_puts_each_maximum_back_where_it_stood():
+@pytest.mark.parametrize("unpool", [nn.MaxUnpool2d(2, 2), fuse.ChannelsLastUnpool()])
+def test_unpooling_puts_each_maximum_back_where_it_was(unpool):
     x = torch.tensor([[1.0, 5, 2, 1], [3, 2, 0, 4], [9, 1, 1, 1], [2, 8, 7, 1]])[None, None]
-    back = torch.tensor([[0.0, 5, 0, 0], [0, 0, 0, 4], [9, 0, 0, 0], [0, 0, 7, 0]])
+    expected = torch.tensor([[0.0, 5, 0, 0], [0, 0, 0, 4], [9, 0, 0, 0], [0, 0, 7, 0]])
     encoder = Encoder(((3, 1),), fc=1, fc_kernel=2, bn_eps=None, std=1.0)
-    nn.init.dirac_(encoder.blocks[0].conv1_1.conv.weight)
+    nn.init.dirac_(encoder.blocks[0].conv1_1.conv.weight)  # the convolution passes the image on
     nn.init.zeros_(encoder.blocks[0].conv1_1.conv.bias)
-    (pool,), (switch,) = encoder(x + encoder.mean)  # the convolution hands the image on
+    (pool,), (switch,) = encoder(x + encoder.mean)
     torch.testing.assert_close(pool[0, 0], torch.tensor([[5.0, 4], [9, 7]]), atol=1e-4, rtol=0)
-    torch.testing.assert_close(F.max_unpool2d(pool, switch, 2, 2)[0, 0], back, atol=1e-4, rtol=0)
-
-
-def grown(function, x, *others):
-    """What a function gives, and the gradient of its sum of squares by x and others."""
-    x = x.detach().clone().requires_grad_()
-    out = function(x)
-    return out, *torch.autograd.grad((out**2).sum(), [x, *others])
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_unpooling_as_on_a_gpu(layout):
-    x = torch.randn(2, 3, 6, 8).contiguous(memory_format=layout)
-    pool, where = F.max_pool2d(x, 2, 2, return_indices=True)
-    expected = grown(lambda pool: deconvnet.unpool(pool, where), pool)
-    torch.testing.assert_close(
-        grown(lambda pool: fuse.unpool_channels_last(pool, where), pool), expected, rtol=0, atol=0
-    )
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_fc6_and_its_mirror_image_as_matrix_products(layout):
-    down, up = (
-        kind.to(memory_format=layout)
-        for kind in (fuse.FullKernelConv2d(3, 5, 4), fuse.FullKernelConvTranspose2d(5, 3, 4))
-    )
-    for layer, x in ((down, torch.randn(2, 3, 4, 4)), (up, torch.randn(2, 5, 1, 1))):
-        found, expected = (grown(way, x, *layer.parameters()) for way in (layer.product, layer))
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    assert down(torch.randn(1, 3, 9, 7)).shape == (1, 5, 6, 4)  # FCN-8s: a convolution over a larger map
+    torch.testing.assert_close(unpool(pool, switch)[0, 0], expected, atol=1e-4, rtol=0)
 
 
 def test_the_decoder_takes_the_switches_of_its_own_block():
-    """Deconvolutions that hand their input on leave a score exactly at the argmax of each 4×4 window."""
+    """Deconvolutions that pass their input on leave a score exactly at the maximum of each 4×4 cell."""
     net = DeconvNet(classes=1, blocks=((1, 1), (1, 1)), fc=1, size=8, bn_eps=None)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -202,12 +158,12 @@ def test_the_decoder_takes_the_switches_of_its_own_block():
     assert sorted(scores.nonzero().tolist()) == sorted((image[0, 0][..., None] == maxima).any(-1).nonzero().tolist())
 
 
-def test_a_size_that_is_no_multiple_of_the_stride_is_refused():
+def test_a_size_that_is_not_a_multiple_of_the_stride_is_refused():
     with pytest.raises(ValueError, match="size 100 is not a multiple of 32"):
         DeconvNet(blocks=NARROW, fc=1, size=100)
 
 
-def test_the_encoder_takes_the_mean_off_and_scales():
+def test_the_encoder_subtracts_the_mean_and_scales():
     encoder = Encoder(((3, 1),), fc=1, fc_kernel=1, bn_eps=None, std=2.0)
     nn.init.dirac_(encoder.blocks[0].conv1_1.conv.weight)
     nn.init.zeros_(encoder.blocks[0].conv1_1.conv.bias)
@@ -228,7 +184,7 @@ def test_fcn_scores_have_the_images_size(size, height, width):
 
 
 @pytest.mark.parametrize("size", [64, 96])
-def test_fcn_says_nothing_before_it_has_learned(size):
+def test_fcn_scores_start_at_zero(size):
     net = FCN8s(blocks=NARROW, fc=2, size=size).eval()
     assert (net(255 * torch.rand(1, 3, 37, 53)) == 0).all()
 
@@ -248,9 +204,9 @@ def test_fcn_of_a_shifted_image_is_shifted(size):
 @pytest.mark.parametrize("kernel", [1, 2, 3, 7])
 @pytest.mark.parametrize(("score", "stride"), [("score_fc7", 32), ("score_pool4", 16), ("score_pool3", 8)])
 def test_fcn_keeps_positions(kernel, score, stride):
-    """A network that hands the image on, given a ramp, must return the ramp: half a cell's shift would show.
+    """A network that passes the image on, given a ramp, must return the ramp: a shift by half a cell would show.
 
-    The maximum of a ramp over a cell of `stride` pixels stands at its last pixel, (stride - 1) / 2 after its centre.
+    The maximum of a ramp over a cell of `stride` pixels is at its last pixel, (stride - 1) / 2 after its centre.
     """
     net = FCN8s(classes=1, blocks=NARROW, fc=1, size=32 * kernel).eval()
     net.encoder.mean.zero_()
@@ -263,7 +219,7 @@ def test_fcn_keeps_positions(kernel, score, stride):
     ramp = torch.arange(width) + 3.0 * torch.arange(height)[:, None] + 10
     out = net(torch.stack([ramp, 0 * ramp, 0 * ramp])[None])[0, 0]
     expected = ramp + (stride - 1) / 2 * (1 + 3)
-    inside = slice(144, 176), slice(144, 240)  # out of the reach of the border's zeros
+    inside = slice(144, 176), slice(144, 240)  # out of reach of the zeros at the border
     torch.testing.assert_close(out[inside], expected[inside], atol=0.01, rtol=0)
 
 
@@ -291,7 +247,7 @@ def test_the_last_upsampling_stays_bilinear():
 
 
 class SmallVgg(nn.Module):
-    """torchvision's VGG in small: what `vgg16_state` reads of it is features and classifier."""
+    """A small version of torchvision's VGG: `vgg16_state` reads its features and classifier."""
 
     def __init__(self):
         super().__init__()
@@ -308,7 +264,7 @@ class SmallVgg(nn.Module):
         return self.classifier(self.features(x).flatten(1))
 
 
-def test_vgg16_state_computes_what_torchvisions_net_does():
+def test_an_encoder_with_vgg16s_weights_computes_what_torchvisions_network_does():
     source = randomise(SmallVgg())
     encoder = Encoder(((2, 1), (3, 2)), fc=5, fc_kernel=2, bn_eps=None, std=58.0)
     encoder.load_state_dict(weights.vgg16_state(encoder, source), strict=True)
@@ -320,7 +276,7 @@ def test_vgg16_state_computes_what_torchvisions_net_does():
     torch.testing.assert_close(encoder.fc7(encoder.fc6(pools[-1])).flatten(1), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_vgg16_state_covers_all_convolutions_of_the_paper_and_no_batch_norm(paper_net):
+def test_vgg16_has_weights_for_every_convolution_of_the_encoder(paper_net):
     with torch.device("meta"):
         state = weights.vgg16_state(paper_net.encoder, vgg16())
     ours = {name: tensor.shape for name, tensor in paper_net.encoder.state_dict().items()}
@@ -329,14 +285,14 @@ def test_vgg16_state_covers_all_convolutions_of_the_paper_and_no_batch_norm(pape
     }
 
 
-def test_other_blocks_take_no_vgg16_weights():
+def test_a_smaller_encoder_refuses_vgg16s_weights():
     with pytest.raises(UserError, match="source: train"):
         weights.start_from_vgg16(Encoder(NARROW, 1, 1, None, 1.0))
 
 
 @pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("invalid hash value")])
-def test_vgg16_that_cannot_be_had_is_explained(monkeypatch, tmp_path, error):
-    def fail(*anything, **wanted):
+def test_a_failed_download_of_vgg16_is_explained(monkeypatch, tmp_path, error):
+    def fail(*arguments, **keywords):
         raise error
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
@@ -346,7 +302,7 @@ def test_vgg16_that_cannot_be_had_is_explained(monkeypatch, tmp_path, error):
 
 
 class Trap:
-    """What a pickle that is loaded carelessly does."""
+    """A pickle of it touches the file `path` if it is loaded carelessly."""
 
     def __init__(self, path):
         self.path = path
@@ -355,11 +311,11 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-def test_vgg16_comes_from_its_file_and_nothing_in_it_is_executed(monkeypatch, tmp_path):
+def test_vgg16_comes_from_its_file_without_executing_anything_in_it(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     path = tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"
     path.parent.mkdir(parents=True)
-    monkeypatch.setattr("torchvision.models.vgg16", lambda: nn.Linear(2, 1))  # 528 MB would be slow
+    monkeypatch.setattr("torchvision.models.vgg16", lambda: nn.Linear(2, 1))  # instead of 528 MB
     torch.save({"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}, path)
     assert weights.download_vgg16().weight.tolist() == [[1.0, 2.0]]
     torch.save({"weight": Trap(tmp_path / "executed")}, path)
@@ -369,27 +325,26 @@ def test_vgg16_comes_from_its_file_and_nothing_in_it_is_executed(monkeypatch, tm
 
 
 @pytest.mark.parametrize("source", ["backbone", "caffe"])
-def test_training_starts_with_the_whole_net_on_the_device(tmp_path, monkeypatch, source):
-    """The device is torch's meta: what is still on the CPU is seen."""
+def test_training_starts_with_the_whole_network_on_the_device(tmp_path, monkeypatch, source):
+    """The device is torch's meta, so that a tensor left on the CPU is found."""
     net, path = DeconvNet(blocks=NARROW, fc=1, size=32), tmp_path / "net.caffemodel"
+    weights.save(net.encoder, "backbone", tmp_path)
     monkeypatch.setattr(weights, "load", partial(weights.load, folder=tmp_path))
     monkeypatch.setattr(weights.caffe, "load", lambda network, path: network)
     monkeypatch.setattr(weights.machine, "device", lambda: torch.device("meta"))
-    weights.save(net.encoder, "backbone", tmp_path)
-    weights = schema.Weights(source=source, path=str(path) if source == "caffe" else None)
-    started = weights.initialise(net, weights)
-    assert started is net
+    start = schema.Weights(source=source, path=str(path) if source == "caffe" else None)
+    assert weights.initialise(net, start) is net
     assert {tensor.device.type for tensor in net.state_dict().values()} == {"meta"}
 
 
-def test_weights_come_back_set_to_inference(tmp_path, monkeypatch):
+def test_loaded_weights_are_those_saved_and_set_to_inference(tmp_path, monkeypatch):
     monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
     net = DeconvNet(blocks=NARROW, fc=1, size=32).train()
     nn.init.constant_(net.encoder.fc6.bn.running_mean, 7.0)
     weights.save(net, "net", tmp_path)
-    back = weights.load(DeconvNet(blocks=NARROW, fc=1, size=32), "net", tmp_path)
-    assert not any(module.training for module in back.modules())
-    assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in back.state_dict().items())
+    loaded = weights.load(DeconvNet(blocks=NARROW, fc=1, size=32), "net", tmp_path)
+    assert not any(module.training for module in loaded.modules())
+    assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in loaded.state_dict().items())
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
@@ -399,5 +354,5 @@ def test_weights_of_another_network_are_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         weights.load(DeconvNet(blocks=NARROW, fc=1, size=32), "other", tmp_path)
     (tmp_path / "junk.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         weights.load(DeconvNet(blocks=NARROW, fc=1, size=32), "junk", tmp_path)

@@ -1,0 +1,324 @@
+"""The report: the page of text, and the site in headless Chromium."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import call
+
+from deconvnet.config.paths import REPORTS, ROOT
+from deconvnet.evaluation.methods import METHODS
+from deconvnet.report import captions, site
+
+# No network, no first-run pages, no traffic of the browser itself.
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync"]  # fmt: skip
+NOTEBOOKS = site.executed_notebooks()
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def test_the_verdicts_are_counted_in_one_sentence():
+    verdicts = ("replicated", "inconclusive", "replicated", "not run")
+    text = site.verdict([{"id": f"C{i}", "verdict": verdict} for i, verdict in enumerate(verdicts)])
+    assert text == "Of 4 tests of its claims here, 2 replicated (C0, C2); 1 inconclusive (C1); 1 not run (C3)."
+
+
+def test_numbers_sort_by_value_and_show_one_digit():
+    table = pd.DataFrame({"iou": [9.96, float("nan")]}, index=pd.Index(["a", "b"], name="method"))
+    made = site.sortable(table, best=pd.DataFrame({"iou": [True, False]}))
+    assert made["head"] == ["method", "iou"]
+    first, second = (row["cells"][1] for row in made["rows"])
+    assert (first["key"], first["text"], first["best"]) == (9.96, "10.0", True)
+    assert (second["key"], second["text"], second["best"]) == (None, "–", False)
+
+
+@pytest.mark.parametrize(
+    ("result", "shown", "seeds"),
+    [
+        ({"effect": 1.5, "ci": [1, 2], "runs": 4, "seeds": 1, "verdict": "replicated"}, ["+1.5", "[+1.0, +2.0]"],
+         "4 against 1"),
+        ({"effect": None, "ci": [None, None], "runs": 0, "seeds": 0, "verdict": "not run"}, ["–", "–"], "0"),
+    ],
+)  # fmt: skip
+def test_verdict_and_effect_follow_the_claim(result, shown, seeds):
+    row = {"id": "C6", "statement": "s", "paper": "text", "paper_effect": None, "measured": "m", "unit": "points"}
+    table = site.claims_rows([row | result])
+    assert table["head"][:4] == ["claim", "verdict", "effect", "95 % interval"]
+    assert table["rows"][0]["mark"] == result["verdict"].replace(" ", "-")
+    texts = [cell["text"] for cell in table["rows"][0]["cells"]]
+    assert texts[:4] == ["C6", result["verdict"], *shown]
+    assert texts[-1] == seeds
+
+
+def test_wide_tables_and_pictures_scroll_in_their_boxes():
+    found = site.scrolling('<p>a</p><table><tr></tr></table><img src="x"><img src="y">')
+    labels = ["table 1", "picture 1", "picture 2"]
+    assert re.findall(r'tabindex="0" role="region" aria-label="([^"]+)"', found) == labels
+    assert found.count("</div>") == 3
+
+
+def test_the_executed_notebooks_are_those_of_the_stages():
+    assert NOTEBOOKS == {
+        "data": "data", "boundaries": "boundaries", "proposals": "proposals", "backbone": "backbone",
+        "train_stage1": "train", "train_stage2": "train", "train_fcn8s": "train_fcn",
+        "infer_deconvnet": "infer", "infer_fcn8s": "infer", "ensemble": "ensemble", "crf": "crf",
+        "evaluate": "evaluate", "proposal_study": "proposal_study", "decoder": "decoder", "claims": "claims",
+        "figures": "figures",
+    }  # fmt: skip
+
+
+def test_every_figure_is_listed_with_the_notebook_that_draws_it():
+    for figure in captions.FIGURES:
+        source = (ROOT / "notebooks" / f"{NOTEBOOKS[figure.notebook]}.ipynb").read_text()
+        assert f'{figure.file}.png\\"' in source, figure.file
+
+
+# The committed page of text
+
+
+def test_the_committed_page_has_the_committed_verdicts():
+    page = (REPORTS / "README.md").read_text()
+    claims = json.loads((REPORTS / "claims.json").read_text())
+    assert site.verdict(claims) in page
+    for row in claims:
+        assert re.search(rf"\| {row['id']} +\|.*\*\*{row['verdict']}\*\*", page), row["id"]
+
+
+def test_the_links_of_the_committed_page_lead_somewhere():
+    page = (REPORTS / "README.md").read_text()
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert len(links) > 30
+    for link in links:
+        assert (REPORTS / link).exists(), link
+    for number in range(1, 8):
+        assert f"figures/figure{number}.png" in links
+
+
+# The site of the smoke run
+
+
+@pytest.fixture(scope="module")
+def folder(smoke) -> Path:
+    """Where the site is."""
+    return smoke / "reports" / "site"
+
+
+def test_the_site_needs_nothing_from_elsewhere(folder, smoke):
+    text = {path: path.read_text() for path in folder.rglob("*") if path.suffix in (".html", ".css", ".js")}
+    assert len(text) > 16
+    for path, content in text.items():
+        assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", content), path
+        assert not re.findall(r"""@import|url\(["']?(?:https?:)?//""", content), path
+        assert str(smoke) not in content, path
+
+
+def test_claims_without_their_ablation_read_not_run(smoke):
+    verdicts = {row["id"]: row["verdict"] for row in json.loads((smoke / "reports" / "claims.json").read_text())}
+    assert {verdicts[id] for id in ("C6", "C7", "C8c")} == {"not run"}  # the committed ablations are of the default
+    assert verdicts["C1"] != "not run"
+
+
+def test_provenance_is_shown_and_is_no_output(smoke, folder):
+    facts = json.loads((smoke / "reports" / "provenance.json").read_text())
+    assert re.fullmatch(r"[0-9a-f]{40}", facts["commit"])
+    assert facts["dirty"] == []
+    assert set(facts["seconds"]) == set(NOTEBOOKS)
+    assert f"experiment {facts['experiment']}." in (smoke / "reports" / "tables" / "table1.md").read_text()
+    assert facts["versions"]["torch"]
+    script = (folder / "provenance.js").read_text()
+    assert json.loads(script.removeprefix("window.PROVENANCE = ").rstrip(";\n")) == facts
+    assert "provenance" not in (smoke / "dvc.lock").read_text()
+
+
+def test_the_report_is_the_same_bytes_when_built_again(smoke, folder, tmp_path):
+    def contents(site: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(site)): path.read_bytes() for path in site.rglob("*") if path.is_file()}
+
+    shutil.copytree(smoke, tmp_path / "run", ignore=shutil.ignore_patterns(".dvc", "models", "scores"))
+    done = call(tmp_path / "run", "python", "-m", "deconvnet.report.site")
+    assert done.returncode == 0, done.stderr[-2000:]
+    reports = tmp_path / "run" / "reports"
+    assert contents(reports / "site") == contents(folder)
+    assert (reports / "README.md").read_bytes() == (smoke / "reports" / "README.md").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if CHROMIUM is None:
+        reason = "Chromium is not installed (Debian: apt install chromium): the report's pages are not tested."
+        (pytest.fail if os.environ.get("REQUIRE_CHROMIUM") else pytest.skip)(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[1440, 390])
+def page(chromium, folder, request):
+    """index.html at that width; `messages` are the page's complaints, `requested` the addresses it loads."""
+    page = chromium.new_page(viewport={"width": request.param, "height": 900})
+    page.messages, page.requested = [], []
+    page.on("console", lambda message: page.messages.append(message.text))
+    page.on("pageerror", lambda error: page.messages.append(str(error)))
+    page.on("request", lambda request: page.requested.append(request.url))
+    page.on("requestfailed", lambda request: page.messages.append(f"failed: {request.url}"))
+    page.goto((folder / "index.html").as_uri())
+    yield page
+    page.close()
+
+
+def is_sound(page) -> None:
+    """No complaint, no request outside, every picture there, nothing wider than the screen."""
+    page.evaluate("document.querySelectorAll('img').forEach((img) => { img.loading = 'eager'; })")
+    page.wait_for_function("[...document.images].every((img) => img.complete)")
+    assert page.evaluate("[...document.images].filter((img) => !img.naturalWidth).map((img) => img.src)") == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 14
+    assert page.messages == []
+    assert [url for url in page.requested if not url.startswith(("file:", "data:"))] == []
+
+
+def is_accessible(page) -> None:
+    """No violation by axe."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_the_page_is_sound(page):
+    assert page.locator("h1").inner_text().startswith("Learning Deconvolution Network")
+    assert page.locator("main img").count() == len(captions.FIGURES)
+    facts = dict(zip(*(page.locator(f"#machine {of}").all_inner_texts() for of in ("dt", "dd")), strict=True))
+    assert {"commit", "device", "experiment"} <= facts.keys()
+    assert facts["dirty"] == "none"
+    assert re.search(r"claims [\d.]+, crf [\d.]+", facts["seconds"])
+    is_sound(page)
+    is_accessible(page)
+
+
+def test_notebook_pages_are_sound(page, folder):
+    for name in NOTEBOOKS:
+        page.goto((folder / "notebooks" / f"{name}.html").as_uri())
+        assert page.locator("article img, article table").count() >= 1, name
+        is_sound(page)
+        if name == "evaluate":  # the pages are made alike; this one has tables and pictures
+            is_accessible(page)
+
+
+def test_every_table_of_the_pages_is_shown(page, smoke):
+    files = [smoke / "reports" / "tables" / f"{name}.md" for name in site.MORE]
+    shown = page.locator("#tables figure.table").count()
+    assert shown == 1 + sum(len(site.markdown_tables(path)) for path in files)
+    assert shown >= 1 + 2 + 4 + 1  # table 1; beyond the paper, the curves, table 2
+
+
+def test_pictures_and_verdicts_can_be_read_at_this_width(page):
+    """On a phone a wide figure is three quarters of its size, in a box that scrolls; the verdict is seen at once."""
+    width = page.viewport_size["width"]
+    image = page.locator("#figure-figure2 img")
+    natural, shown = int(image.get_attribute("width")), image.bounding_box()["width"]
+    assert natural > 1000
+    assert shown >= 0.7 * natural
+    box = page.locator("#figure-figure2 .scroll")
+    assert box.evaluate("(e) => e.scrollWidth > e.clientWidth") == (width == 390)
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    if width == 390:
+        page.wait_for_function("document.querySelector('#figure-figure2 .scroll').scrollLeft > 0")
+    for column in (1, 2, 3):  # claim, verdict, effect
+        cell = page.locator(f"#claims tbody tr:first-child > :nth-child({column})").bounding_box()
+        assert cell["x"] + cell["width"] <= width, column
+
+
+def test_the_address_names_the_image(page, folder):
+    names = page.locator("#image option").all_inner_texts()
+    page.goto("about:blank")
+    page.goto(f"{(folder / 'index.html').as_uri()}#image={names[2]}")
+    assert page.locator("#image").input_value() == "2"
+    assert f"{names[2]}.jpg" in page.locator("#tiles [role=img]").first.evaluate("(e) => e.style.backgroundImage")
+    page.locator("#next").click()
+    assert page.url.endswith(f"#image={names[3]}")
+    page.locator("#image").select_option("0")
+    assert page.url.endswith(f"#image={names[0]}")
+    page.evaluate(f"location.hash = 'image={names[1]}'")
+    page.wait_for_function("document.getElementById('image').value === '1'")
+    page.evaluate("location.hash = 'image=nowhere'")  # stays where it is
+    assert page.locator("#image").input_value() == "1"
+    assert page.messages == []
+
+
+def test_every_link_of_the_page_leads_somewhere(page, folder):
+    links = page.eval_on_selector_all("a", "links => links.map((a) => a.getAttribute('href'))")
+    assert len([link for link in links if link.startswith("notebooks/")]) > 16
+    for link in links:
+        name, _, anchor = link.partition("#")
+        assert (folder / (name or "index.html")).exists(), link
+        assert not anchor or page.locator(f"#{anchor}").count() == 1, link
+
+
+def test_the_browser_reacts(page, folder):
+    tiles = page.locator("#tiles figure")
+    assert tiles.count() == 2 + len(METHODS) + 1
+    shown = tiles.all_inner_texts()
+    assert shown[:2] == ["image", "ground truth"]
+    assert all(text.startswith(title) for text, title in zip(shown[2:], METHODS.values(), strict=False))
+
+    def background(i):
+        return page.locator("#tiles [role=img]").nth(i).evaluate("(e) => getComputedStyle(e).background")
+
+    last = background(7)
+    page.locator("#proposals").fill("0")
+    assert page.locator("#count").inner_text() == "1"
+    assert tiles.nth(7).inner_text().startswith("DeconvNet with 1 proposal")
+    assert background(7) != last  # another step of the picture below
+    first = background(0)
+    page.locator("#next").click()
+    assert page.locator("#image").input_value() == "1"
+    assert background(0) != first
+    page.locator("#previous").click()
+    assert background(0) == first
+    page.locator("#order").select_option("deconvnet")
+    shown = [float(re.search(r"(\d+) %", tiles.nth(i).inner_text())[1]) for i in (2, 3)]
+    data = json.loads((folder / "assets" / "data.js").read_text().removeprefix("window.BROWSER = ").rstrip(";\n"))
+    best = max(data["images"], key=lambda image: image["methods"]["deconvnet"] - image["methods"]["fcn8s"])
+    assert shown == pytest.approx([best["methods"]["fcn8s"], best["methods"]["deconvnet"]], abs=0.51)
+    assert page.messages == []
+
+
+def test_tables_sort_by_their_numbers(page):
+    table = page.locator("#results table")
+    button = table.locator("thead button").nth(2)  # this run
+
+    def column():
+        return [float(text) for text in table.locator("tbody td:nth-child(3)").all_inner_texts()]
+
+    unsorted = column()
+    button.click()
+    assert column() == sorted(unsorted, reverse=True)
+    button.click()
+    assert column() == sorted(unsorted)
+    assert table.locator("th[aria-sort=ascending]").count() == 1
+
+
+def test_the_keyboard_is_enough(page):
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#main")
+    page.locator("#proposals").focus()
+    before = int(page.locator("#count").inner_text())
+    page.keyboard.press("ArrowLeft")
+    assert int(page.locator("#count").inner_text()) < before
+    page.locator("#results thead button").nth(1).focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#results th[aria-sort]").count() == 1
+    page.locator("#next").focus()
+    page.keyboard.press("Space")
+    assert page.locator("#image").input_value() == "1"

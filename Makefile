@@ -27,7 +27,7 @@ seeds: $(VENV)/installed  ## the default, then again with N=3 other seeds: inter
 verify: $(VENV)/installed  ## two runs of PROFILE=smoke (default here) or icons in fresh clones: is every output the same?
 	@$(RUN) -m deconvnet.pipeline.verify --profile $(if $(filter command line,$(origin PROFILE)),"$(PROFILE)",smoke)
 
-bench: $(VENV)/installed  ## speed as ratios on this machine, a few minutes on two idle cores: reports/benchmarks.md
+bench: $(VENV)/installed  ## speed on this machine, which should be idle, as ratios: reports/benchmarks.md
 	@$(RUN) benchmarks/bench.py
 
 test: lint  ## lint and all tests, with one smoke run of the whole pipeline

@@ -7,14 +7,15 @@ import json
 import tempfile
 from collections import defaultdict
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
 from unittest.mock import patch
 
+import cv2
 import measure
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from measure import clock, in_turn, peak_gigabytes, precision, precisions, ratio, seconds
 from page import page
 
@@ -36,8 +37,7 @@ from deconvnet.utils.files import write_json
 
 GPU = machine.device().type == "cuda"
 PHOTOGRAPH = 500, 375  # px, width and height
-ROUNDS = 5
-TASKS = 4  # of all workers together, at least
+ROUNDS, TASKS = 5, 4  # tasks of all workers together, at least
 PROPOSALS, BATCH_SIZE = (50, 50) if GPU else (16, 8)
 ITERATIONS, SKIPPED = 128 if GPU else 32, 8  # of a training; the first ones do not count
 
@@ -55,20 +55,23 @@ def workers(paper: Params, folder: Path, image: np.ndarray) -> dict:
     """Arithmetic alone, proposals and CRF, with one worker for each core against one."""
     path, found, count = folder / "probabilities.npy", {}, machine.cores()
     np.save(path, np.random.default_rng(0).dirichlet(np.ones(21), image.shape[:2]).transpose(2, 0, 1))
-    works = {"cores": delayed(sum)(range(20_000_000)), "proposals": delayed(propose)(image, paper.proposals),
-             "crf": delayed(refine)(image, path, paper.crf)}  # fmt: skip
-    for name, work in works.items():
-        tasks = [work] * count * -(-TASKS // count)  # as many for each worker
-        took = in_turn({n: partial(seconds, Parallel(n_jobs=n), tasks) for n in (1, count)}, ROUNDS)
-        spread = ratio(took[1], took[count])
-        found[name] = {"workers": count, "workers_speedup": spread["median"], "spread": spread}
+    works = {"cores": (sum, range(20_000_000)), "proposals": (propose, image, paper.proposals),
+             "crf": (refine, image, path, paper.crf)}  # fmt: skip
+    # Not joblib (1.6.0): a worker that imports torch after its first task seems to leak, leaves, and its pool hung.
+    start = partial(get_context("spawn").Pool, initializer=cv2.setNumThreads, initargs=(1,))
+    with start(1) as one, start(count) as all_cores:
+        for name, (function, *arguments) in works.items():
+            tasks = [arguments] * count * -(-TASKS // count)  # as many for each worker
+            pools = {"one": one, "all": all_cores}
+            took = in_turn({n: partial(seconds, pool.starmap, function, tasks, 1) for n, pool in pools.items()}, ROUNDS)
+            spread = ratio(took["one"], took["all"])
+            found[name] = {"workers": count, "workers_speedup": spread["median"], "spread": spread}
     return found
 
 
 def training(model: str, settings: Params, solver: Solver, folder: Path, name="fp32", compare=True) -> dict:
     """Seconds and memory of an iteration; `compare`: with the ratio to one on a preloaded batch, else it runs once."""
-    update = {"iterations": ITERATIONS if compare else 1, "lr": 1e-6}  # random weights do not diverge then
-    solver = solver.model_copy(update=update)
+    solver = solver.model_copy(update={"iterations": ITERATIONS if compare else 1, "lr": 1e-6})  # low: none diverges
     net, names = MAKE[model](settings).to(machine.device()), voc.read_list(folder, "train")
     if model == "fcn8s":
         batches = examples.image_batches(Images(folder, names), names, solver, 2 ** len(settings.network.blocks))
@@ -100,11 +103,11 @@ def iteration(net: torch.nn.Module, batches: examples.Batches, solver: Solver, p
 
 def inference(paper: Params, image: np.ndarray) -> dict:
     """The paper's network on a photograph, against the release's way and against the network alone."""
-    boxes, names = propose(image, paper.proposals), precisions()
-    proposals = select_proposals(boxes, image.shape[:2], paper.inference)[:PROPOSALS]
+    proposals, names = propose(image, paper.proposals), precisions()
+    proposals = select_proposals(proposals, image.shape[:2], paper.inference)[:PROPOSALS]
     plain = MAKE["deconvnet"](paper).eval().to(machine.device())
     crops = torch.zeros(len(proposals), 3, plain.size, plain.size, device=machine.device())
-    batches = [batch.contiguous(memory_format=torch.channels_last) for batch in crops.split(BATCH_SIZE)]
+    batches = crops.contiguous(memory_format=torch.channels_last).split(BATCH_SIZE)
     ways = {"release": partial(seconds, measure.score_as_released, plain, image, proposals)}
     for name in names:
         with precision(name):
@@ -167,12 +170,11 @@ def points_lost(nets: dict, kernels: dict[str, Kernel], folder: Path, boxes: dic
 
 def run(default: Params, paper: Params, compare_paper: bool = GPU) -> dict:
     torch.manual_seed(0)
-    result, (width, height) = {"rounds": ROUNDS, "photograph": PHOTOGRAPH}, PHOTOGRAPH
-    result["machine"] = measure.this_machine()
+    result = {"machine": measure.this_machine(), "rounds": ROUNDS, "photograph": PHOTOGRAPH}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        icon_scenes.generate(folder, train=8, dev=1, val=1, width=width, height=height)
-        icon_scenes.write(folder, "train", 7, height, width, seed=0)  # upright: FCN-8s pads to a square, as for VOC
+        icon_scenes.generate(folder, train=8, dev=1, val=1, width=PHOTOGRAPH[0], height=PHOTOGRAPH[1])
+        icon_scenes.write(folder, "train", 7, *PHOTOGRAPH[::-1], seed=0)  # upright: FCN-8s pads to a square, as VOC
         images = [voc.read_image(folder, image) for image in voc.read_list(folder, "train")]
         result |= workers(paper, folder, images[0]) | inference(paper, images[0])
         result["training"] = training("deconvnet", default, default.stage2, folder)
@@ -184,8 +186,12 @@ def run(default: Params, paper: Params, compare_paper: bool = GPU) -> dict:
     return result
 
 
-if __name__ == "__main__":
+def main() -> None:
     target = paths.REPORTS / "benchmarks.json"
     write_json(target, run(params.load(), params.validate(params.compose("voc2012"), "voc2012")))
     target.with_suffix(".md").write_text(page(json.loads(target.read_text())))
     print(target.with_suffix(".md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from tqdm import trange
 
 from deconvnet.config import machine
 from deconvnet.images import boxes, crops
@@ -23,7 +24,7 @@ MIN_SECONDS = 0.1  # shorter work is repeated
 
 def in_turn(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """What each way returns in each round: they take turns, and one round before the others does not count."""
-    found = [{name: way() for name, way in ways.items()} for _ in range(rounds + 1)]
+    found = [{name: way() for name, way in ways.items()} for _ in trange(rounds + 1, desc=f"rounds of {[*ways]}")]
     return {name: [row[name] for row in found[1:]] for name in ways}
 
 
@@ -87,13 +88,11 @@ def this_machine() -> dict[str, object]:
 
 @torch.no_grad()
 def score_as_released(net: torch.nn.Module, image: np.ndarray, proposals: np.ndarray) -> np.ndarray:
-    """Section 5.1 as the release does it: box by box, float32, batch norm as layers, resizing on the CPU, and a copy of
-    the whole score map for each box. RGB uint8 (H, W, 3) and (N, 4) boxes → (21, H, W).
-    """
+    """The release's way (5.1): box by box in float32, batch norm as layers, and a copy of the whole map per box."""
     total = np.zeros((net.score.out_channels, *image.shape[:2]), np.float32)
     for box in proposals:
         crop = crops.to_tensor(boxes.resize_image(boxes.crop(image, box, 0), net.size)[None])
-        scores = net(crop.contiguous().to(net.encoder.mean.device)).cpu()
+        scores = net(crop.contiguous().to(net.encoder.mean.device)).cpu()  # there it is resized
         rows, columns, scores = crops.resize_to_box(scores[0], box, image.shape[:2])
         whole = np.zeros_like(total)
         whole[:, rows, columns] = scores

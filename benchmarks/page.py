@@ -47,7 +47,7 @@ idle cores have one near zero. Each ratio is of two ways that took turns in this
 
 Inference: the paper's network on {inference["proposals"]} proposals of a generated photograph of {size} px, in \
 batches of {inference["batch_size"]}. The release's way: box by box in fp32, with a copy of the whole score map for \
-each box. Milliseconds a proposal: {milliseconds}. DeconvNet is trained as in stage 2. GB: the peak of this process, \
-or on a GPU of the tensors there. Nothing here has the memory settings of a stage's kernel.\
+each box. Milliseconds a proposal: {milliseconds}. DeconvNet is trained on crops of objects. GB: the peak of this \
+process, or on a GPU of the tensors there. Nothing here has the memory settings of a stage's kernel.\
 {"" if "scores" in result else " Score maps were not measured: they need models/, of `make repro`."}
 """

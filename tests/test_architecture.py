@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from deconvnet import DeconvNet
@@ -56,31 +57,34 @@ def test_the_caption_stands_below_the_legend(layers, tmp_path):
     assert lines_of_ink(tmp_path / "with.png") == lines_of_ink(tmp_path / "without.png") + 1
 
 
-def test_figure2_has_a_block_for_each_layer(layers):
-    figure = architecture.figure2(layers.reset_index())
-    assert len(figure.axes[0].patches) == len(layers)
-    sides = [text.get_text() for text in figure.axes[0].texts if "×" in text.get_text()]
+@pytest.fixture(scope="module")
+def figure2(layers) -> Figure:
+    return architecture.figure2(layers.reset_index())
+
+
+def test_figure2_has_a_block_for_each_layer_and_the_side_above_each_group(layers, figure2):
+    assert len(figure2.axes[0].patches) == len(layers)
+    sides = [text.get_text() for text in figure2.axes[0].texts if "×" in text.get_text()]
     assert sides[:7] == ["224×224", "112×112", "56×56", "28×28", "14×14", "7×7", "1×1"]
     assert sides[7:] == sides[5::-1]
 
 
-def test_figure2_has_the_channels_below_the_blocks(layers):
-    figure = architecture.figure2(layers.reset_index())
-    figure.draw_without_rendering()
-    below = [text for text in figure.axes[0].texts if "×" not in text.get_text()]
-    there = [64, 64, 128, 128, 256, 256, 512, 512, 512, 4096]
-    back = [512, 512, 512, 256, 256, 128, 128, 64, 64, 21]
-    assert [int(text.get_text()) for text in below] == there + back
+def test_figure2_has_the_channels_below_the_blocks(figure2):
+    figure2.draw_without_rendering()
+    below = [text for text in figure2.axes[0].texts if "×" not in text.get_text()]
+    encoder = [64, 64, 128, 128, 256, 256, 512, 512, 512, 4096]
+    decoder = [512, 512, 512, 256, 256, 128, 128, 64, 64, 21]
+    assert [int(text.get_text()) for text in below] == encoder + decoder
     boxes = [text.get_window_extent() for text in below]
     assert not any(a.overlaps(b) for a, b in pairwise(boxes))
     assert min(text.get_fontsize() for text in below) >= 8
 
 
-def test_the_blocks_of_figure2_grow_as_its_caption_says(layers):
-    blocks = architecture.figure2(layers.reset_index()).axes[0].patches
+def test_the_blocks_of_figure2_grow_as_its_caption_says(layers, figure2):
+    blocks = figure2.axes[0].patches
     heights = dict(zip(layers["side"], (block.get_height() for block in blocks), strict=True))
     widths = dict(zip(layers["channels"], (block.get_width() for block in blocks), strict=True))
-    assert heights[224] / heights[56] == pytest.approx(2)  # the square root of 4
+    assert heights[224] / heights[56] == pytest.approx(2)  # √(224 / 56)
     assert widths[512] - widths[256] == pytest.approx(widths[256] - widths[128])  # the logarithm
     (caption,) = (f.text for f in captions.FIGURES if f.file == "figure2")
     assert "√(side" in caption
@@ -159,13 +163,9 @@ def test_figure7_takes_the_largest_differences():
         "counts/deconvnet": counts(0.5, 0.8, 0.1, 0.3, 0.7),
         "counts/edeconvnet": counts(0.6, 0.9, 0.5, 0.7, 0.7),
     }
-    groups = list(selection.figure7(run, list("abcde"), 1).values())
-    assert groups == [["b"], ["c"], ["d"]]
+    assert list(selection.figure7(run, list("abcde"), 1).values()) == [["b"], ["c"], ["d"]]
     assert list(selection.figure7(run, list("abcde"), 2).values()) == [["b", "e"], ["c", "d"], ["a"]]
-
-
-def test_figure7_has_no_image_if_no_method_is_better():
-    same = {f"counts/{m}": counts(0.5, 0.5) for m in ("fcn8s", "deconvnet", "edeconvnet")}
+    same = {key: counts(0.5, 0.5) for key in run}  # no method is better anywhere
     assert list(selection.figure7(same, ["a", "b"], 2).values()) == [[], [], []]
 
 

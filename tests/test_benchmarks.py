@@ -151,7 +151,7 @@ def test_points_lost_by_hand(monkeypatch, tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
-    """What `make repro` leaves of the smoke profile and the benchmarks use, with random weights."""
+    """What the benchmarks use of what `make repro` leaves, with random weights."""
     settings = params.validate(params.compose("smoke"), "smoke")
     icon_scenes.generate(tmp_path / "voc", train=1, dev=1, val=2, width=64, height=48)
     for name in ("MODELS", "REPORTS", "VOC"):
@@ -237,6 +237,17 @@ def test_the_page_of_made_up_numbers():
     assert "training iteration of the paper's fcn8s, 21 images in bf16: time against a preloaded batch" not in found
     for said in ("at commit abcdef, on some processor", "Busy cores distort", "load average was 0.84"):
         assert said in page(made_up())
+
+
+def test_the_program_writes_the_page_of_the_numbers_in_the_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "REPORTS", tmp_path)
+    result = made_up()
+    result["training"]["seconds"] = 0.123454999  # the file has five decimals
+    monkeypatch.setattr(bench, "run", lambda default, paper: result)
+    bench.main()
+    written = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert written["training"]["seconds"] == 0.12345
+    assert (tmp_path / "benchmarks.md").read_text() == page(written)
 
 
 @pytest.mark.skipif(not COMMITTED.is_file(), reason="make bench has not run here")

@@ -1,7 +1,6 @@
 """Intervals by hand and against SciPy's, the rule of the verdict, and what must read "not run"."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from deconvnet.config.paths import REPORTS, TABLES
 from deconvnet.evaluation import bootstrap, claims, experiment, per_image
 from deconvnet.evaluation.claims import Claim
 from deconvnet.pipeline.repro import LONG_RUNS
-from deconvnet.report import plots
 
 CLASSES = 21
 
@@ -35,12 +33,9 @@ def drawn(quality: float, images: int, seed: int) -> np.ndarray:
     ))  # fmt: skip
 
 
-def claim(effect, needs: tuple[str, ...] = ()) -> Claim:
-    return Claim("C", "said", "shown", None, "measured", "points", effect, needs)
-
-
 def judge(effect, runs, ablations=None, images=60, needs=()) -> dict:
-    return claims.claims_table([claim(effect, needs)], runs, ablations or {}, images, "d", 2000, 0)[0]
+    claim = Claim("C", "statement", "evidence", None, "measured", "points", effect, needs)
+    return claims.claims_table([claim], runs, ablations or {}, images, "d", 2000, 0)[0]
 
 
 def test_interval_by_hand():
@@ -144,48 +139,24 @@ def test_results_of_another_experiment_are_not_taken(tmp_path):
     assert claims.load_same_experiment(tmp_path / "missing", "0123abcd") == {}
 
 
-def test_effects_are_drawn_with_the_verdict_s_mark():
-    rows = [
-        {"id": "A", "measured": "m", "effect": 2.0, "ci": [1.0, 3.0], "paper_effect": 1.0, "verdict": "replicated"},
-        {"id": "B", "measured": "m", "effect": None, "ci": [None] * 2, "paper_effect": None, "verdict": "not run"},
-    ]
-    figure = plots.effects(rows)
-    axis = figure.axes[0]
-    assert [t.get_text().split()[0] for t in axis.get_yticklabels()] == ["B", "A"]
-    assert [t.get_text().strip() for t in axis.texts] == ["not run"]
-    drawn_marks = {line.get_marker(): line.get_xdata() for line in axis.lines}
-    assert list(np.atleast_1d(drawn_marks["o"])) == [2.0]
-    assert list(np.atleast_1d(drawn_marks["*"])) == [1.0]
-
-
 # The committed claims table
 
 
-@pytest.fixture(scope="module")
-def committed() -> SimpleNamespace:
-    return SimpleNamespace(
-        rows=json.loads((REPORTS / "claims.json").read_text()), page=(TABLES / "claims.md").read_text()
-    )
-
-
-def test_the_committed_table_is_complete(committed):
-    ids = [row["id"] for row in committed.rows]
-    assert ids == ["C1", "C2", "C3a", "C3b", "C4a", "C4b", "C5a", "C5b", "C6", "C7", "C8a", "C8b", "C8c", "C8d"]
-    for row in committed.rows:
-        assert {"id", "statement", "paper", "effect", "ci", "seeds", "dataset", "verdict"} <= set(row)
+def test_the_committed_table_is_complete_and_its_page_has_the_same_verdicts():
+    rows, page = json.loads((REPORTS / "claims.json").read_text()), (TABLES / "claims.md").read_text()
+    lines = {line.split("|")[1].strip(): line for line in page.split("\n") if line.startswith("| C")}
+    ids = ["C1", "C2", "C3a", "C3b", "C4a", "C4b", "C5a", "C5b", "C6", "C7", "C8a", "C8b", "C8c", "C8d"]
+    assert [row["id"] for row in rows] == ids == list(lines)
+    for row in rows:
+        assert {"statement", "paper", "dataset"} <= set(row)
         assert row["verdict"] == claims.verdict(*row["ci"]), row["id"]  # of the default, every claim was run
         assert row["ci"][0] <= row["ci"][1]
         assert row["seeds"] == (1 if row["id"] in ("C6", "C7", "C8c") else 4)
+        assert f"**{row['verdict']}**" in lines[row["id"]]
+        assert f"{row['effect']:+.1f} [{row['ci'][0]:+.1f}, {row['ci'][1]:+.1f}]" in lines[row["id"]]
 
 
 def test_the_committed_long_runs_are_of_the_committed_experiment():
     records = [json.loads((REPORTS / f"{name}.json").read_text()) for name in LONG_RUNS]
     found = {record["experiment"] for record in [*records, *records[0]["variants"].values()]}
     assert found == {experiment.read()}
-
-
-def test_the_committed_page_has_the_tables_verdicts(committed):
-    lines = {line.split("|")[1].strip(): line for line in committed.page.split("\n") if line.startswith("| C")}
-    for row in committed.rows:
-        assert f"**{row['verdict']}**" in lines[row["id"]]
-        assert f"{row['effect']:+.1f} [{row['ci'][0]:+.1f}, {row['ci'][1]:+.1f}]" in lines[row["id"]]

@@ -162,7 +162,8 @@ def test_a_killed_process_ends_the_run_and_the_next_run_resumes(shared, tmp_path
         done = run(other, number)
         assert done.returncode == 0, done.stderr[-3000:]
         assert "Another process" not in done.stderr  # the ranks have ended with their kernel
-        assert sampled(other, 0).count(0) == 1  # it has not begun anew
+        assert "Starting anew" not in done.stderr, done.stderr[-3000:]
+        assert sampled(other, 0).count(0) == 1
     assert_close(result(folder), result(shared[0]), rtol=0, atol=0)
     assert_close(result(copy), result(shared[0]), **CLOSE)
 

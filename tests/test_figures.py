@@ -96,6 +96,14 @@ def test_a_caption_is_legible_and_no_wider_than_its_figure(tmp_path):
     assert caption.get_window_extent().width <= figure.bbox.width
 
 
+def test_effects_have_the_marks_of_their_verdicts():
+    axis = plots.effects(CLAIMS).axes[0]
+    assert [tick.get_text().split()[0] for tick in axis.get_yticklabels()] == ["B", "A"]
+    assert [text.get_text().strip() for text in axis.texts] == ["not run"]
+    marks = {line.get_marker(): np.atleast_1d(line.get_xdata()).tolist() for line in axis.lines}
+    assert (marks["o"], marks["*"]) == ([2.0], [1.0])
+
+
 # The panels of the paper's figures
 
 
@@ -143,15 +151,11 @@ def test_figure4_has_the_paper_s_ten_panels():
     torch.manual_seed(0)
     net = DeconvNet(blocks=[(4, 1)] * 5, fc=8, size=224, std=58).eval()
     picture, target = np.zeros((224, 224, 3), np.uint8), np.ones((224, 224), bool)
-    shown = [
-        a for a in figures.activations(picture, decoder_energy.figure4_panels(net, picture, target)).axes if a.images
-    ]
-    sizes = ["14×14 last deconvolution"]
-    sizes += [f"{n}×{n} {what}" for n in (28, 56, 112, 224) for what in ("unpooling", "last deconvolution")]
-    assert [a.get_title() for a in shown] == [
-        f"({i}) {t}" for i, t in zip("abcdefghij", ["input", *sizes], strict=True)
-    ]
-    assert {axis.images[0].cmap.name for axis in shown[1:]} == {"jet"}
+    figure = figures.activations(picture, decoder_energy.figure4_panels(net, picture, target))
+    panels = ["input", "14×14 last deconvolution"]
+    panels += [f"{n}×{n} {what}" for n in (28, 56, 112, 224) for what in ("unpooling", "last deconvolution")]
+    assert titles(figure) == [f"({i}) {title}" for i, title in zip("abcdefghij", panels, strict=True)]
+    assert [axis.images[0].cmap.name for axis in figure.axes[1:]] == ["jet"] * 9
 
 
 def test_figure5_has_both_networks_and_a_colour_bar(val):

@@ -100,45 +100,21 @@ def fetch(served, folder, sha256=None):
     return edges.fetch_forest(chosen, folder)
 
 
-def test_the_forest_is_fetched_once(served, tmp_path):
-    expected = served.read_bytes()
-    path = fetch(served, tmp_path / "to", hashlib.sha256(expected).hexdigest())
-    assert path.read_bytes() == expected
-    served.unlink()
-    assert fetch(served, tmp_path / "to") == path
-
-
 @pytest.mark.parametrize("spoil", ["truncated", "damaged", "page", "missing", "checksum"])
-def test_an_incomplete_forest_is_never_used(served, tmp_path, spoil):
-    whole, sha256 = served.read_bytes(), None
+def test_only_a_complete_forest_with_the_right_checksum_is_used(served, tmp_path, spoil):
+    complete, folder = served.read_bytes(), tmp_path / "to"
+    right = hashlib.sha256(complete).hexdigest()
+    damaged = complete[:-6] + b"\0\0" + complete[-4:]
+    files = {"truncated": complete[:-20], "damaged": damaged, "page": b"<html>", "checksum": complete}
     if spoil == "missing":
         served.unlink()
-    elif spoil == "checksum":
-        sha256 = "0" * 64
     else:
-        damaged = whole[:-6] + b"\0\0" + whole[-4:]
-        served.write_bytes({"truncated": whole[:-20], "damaged": damaged, "page": b"<html>"}[spoil])
+        served.write_bytes(files[spoil])
     with pytest.raises(UserError, match="could not be fetched"):
-        fetch(served, tmp_path / "to", sha256)
-    assert list((tmp_path / "to").iterdir()) == []
-    if spoil != "missing":  # the next try, with a sound file, succeeds
-        served.write_bytes(whole)
-        assert fetch(served, tmp_path / "to").read_bytes() == whole
-
-
-def test_a_forest_that_was_put_there_by_hand_is_checked_too(served, tmp_path):
-    """A complete one is used and its hash recorded; from then on another file of its name is refused."""
-    whole, path = served.read_bytes(), tmp_path / "to" / served.name
-    path.parent.mkdir()
-    path.write_bytes(whole[:-20])
-    served.unlink()
-    with pytest.raises(UserError, match="what lies there is not: it is not a complete gzip file"):
-        fetch(served, path.parent)
-    path.write_bytes(whole)
-    assert fetch(served, path.parent) == path
-    path.write_bytes(gzip.compress(b"another forest"))
-    with pytest.raises(UserError, match=hashlib.sha256(whole).hexdigest()):
-        fetch(served, path.parent)
+        fetch(served, folder, "0" * 64 if spoil == "checksum" else None)
+    assert list(folder.iterdir()) == []
+    served.write_bytes(complete)  # the next try succeeds
+    assert fetch(served, folder, right).read_bytes() == complete
 
 
 def test_a_forest_that_opencv_cannot_read(served):

@@ -1,10 +1,10 @@
-"""Stages 1 and 2 and FCN-8s, killed again and again through `dvc repro`, beside a run that is left in peace.
+"""Trains stages 1 and 2 and FCN-8s under `dvc repro` while it kills them, and compares with an undisturbed run.
 
-    python tests/kill_pipeline.py FOLDER [KILLS [UPDATES]]
+    python tools/kill_pipeline.py FOLDER [KILLS [ITERATIONS]]
 
-Makes the smoke profile with trainings of so many iterations (2,500) in FOLDER, which must not exist. Each time one process
-of the stage is killed at random: dvc, the one that runs the notebook, or its kernel. It takes 15 minutes for 10 kills
-a stage. Its last line is a summary as JSON; it exits with 1 if weights, curves or notebooks differ.
+Runs the smoke profile, with trainings of so many iterations (2,500), in a clone in FOLDER, which must not exist. Each
+kill is of one process of the stage, chosen at random: dvc, the one that runs the notebook, or its kernel. With 10 kills
+a stage, it takes 15 minutes. The last line is a summary as JSON; the exit status is 1 if an output differs.
 """
 
 import json
@@ -23,60 +23,52 @@ import yaml
 from deconvnet.config.paths import ROOT
 from deconvnet.pipeline import verify
 
-STAGES = {"train_stage1": "stage1", "train_stage2": "deconvnet", "train_fcn": "fcn8s"}
-VICTIMS = {"dvc": "dvc repro", "papermill": "deconvnet.pipeline.run_notebook", "kernel": "ipykernel"}
+STAGES = {"stage1": "stage1", "stage2": "stage2", "fcn8s": "fcn"}  # name, of the recipe too → section of params.yaml
+VICTIMS = {"dvc": "dvc repro", "runner": "deconvnet.pipeline.run_notebook", "kernel": "ipykernel"}
 
 
-def command(folder: Path, stage: str) -> subprocess.Popen:
+def start(folder: Path, stage: str) -> subprocess.Popen:
     environment = os.environ | {
         "PYTHONPATH": str(folder / "src"),
         "DECONVNET_CHECKPOINT": "1",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    log = (folder / "log.txt").open("a")
-    return subprocess.Popen(
-        ["dvc", "repro", "--single-item", stage], cwd=folder, env=environment, stdout=log, stderr=log
-    )
+    command = ["dvc", "repro", "--single-item", "--no-run-cache", f"train@{stage}"]
+    with (folder / "log.txt").open("a") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
-def family(process: subprocess.Popen) -> dict[str, psutil.Process]:
-    """The processes of a running stage, by their part."""
+def processes(parent: subprocess.Popen) -> dict[str, psutil.Process]:
+    """The processes of a running stage that may be killed, by their key in VICTIMS."""
     try:
-        found = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        found = [psutil.Process(parent.pid), *psutil.Process(parent.pid).children(recursive=True)]
         lines = [(p, " ".join(p.cmdline())) for p in found]
     except psutil.NoSuchProcess:
         return {}
-    return {part: p for part, text in VICTIMS.items() for p, line in lines if text in line and "/sh" not in line[:8]}
+    return {key: p for key, text in VICTIMS.items() for p, line in lines if text in line and "/sh" not in line[:8]}
 
 
-def made(folder: Path) -> dict[str, str]:
-    """Hashes of the weights, curves and executed notebooks of the three stages."""
-    names = [f"models/{name}.safetensors" for name in STAGES.values()]
-    names += [f"reports/notebooks/{stage}.ipynb" for stage in STAGES]
-    names += [str(p.relative_to(folder)) for p in sorted((folder / "reports" / "curves").rglob("*.tsv"))]
-    return {name: verify.file_hash(folder / name) for name in names}
-
-
-def kill_until_done(folder: Path, stage: str, kills: int, chance: random.Random) -> dict:
-    done, parts, resumed = 0, dict.fromkeys(VICTIMS, 0), set()
-    state = folder / "checkpoints" / stage / "1" / "state.pt"
+def kill_until_done(folder: Path, stage: str, kills: int, chance: random.Random) -> dict[str, int]:
+    """Returns the number of kills, in total and of each process, and of the checkpoints from which it resumed."""
+    done, killed, resumed = 0, dict.fromkeys(VICTIMS, 0), set()
+    state = folder / "checkpoints" / f"train_{stage}" / stage / "state.pt"
     while True:
         before = state.stat().st_mtime_ns if state.is_file() else 0
-        process = command(folder, stage)
+        process = start(folder, stage)
         while done < kills and process.poll() is None:  # until this run has trained for a while
             time.sleep(0.2)
             if state.is_file() and state.stat().st_mtime_ns != before:
                 time.sleep(chance.uniform(0, 2))
-                alive = family(process)
-                if not alive:
+                running = processes(process)
+                if not running:
                     break
-                part = chance.choice(sorted(alive))
-                alive[part].send_signal(signal.SIGKILL)
-                done, parts[part] = done + 1, parts[part] + 1
+                victim = chance.choice(sorted(running))
+                running[victim].send_signal(signal.SIGKILL)
+                done, killed[victim] = done + 1, killed[victim] + 1
                 resumed.add(before)
                 break
         if process.wait() == 0:
-            return {"kills": done, **parts, "resumed from": len(resumed - {0})}
+            return {"kills": done, **killed, "resumed from": len(resumed - {0})}
 
 
 def main() -> int:
@@ -86,21 +78,22 @@ def main() -> int:
     environment = os.environ | {"PYTHONPATH": str(folder / "src")}
     run = [sys.executable, "-m", "deconvnet.pipeline.repro", "--profile", "smoke"]
     subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True)
-    killed, peaceful = folder / "runs" / "smoke", folder / "runs" / "peaceful"
+    killed, undisturbed = folder / "runs" / "smoke", folder / "runs" / "undisturbed"
     settings = yaml.safe_load((killed / "params.yaml").read_text())
-    for name in ("stage1", "stage2", "fcn"):
-        settings[name]["iterations"] = iterations
+    for section in STAGES.values():
+        settings[section]["iterations"] = iterations
     (killed / "params.yaml").write_text(yaml.safe_dump(settings))
-    shutil.copytree(killed, peaceful)
+    shutil.copytree(killed, undisturbed)
     for stage in STAGES:
-        assert command(peaceful, stage).wait() == 0, (peaceful / "log.txt").read_text()[-2000:]
-        print(f"{stage}: left in peace", flush=True)
-    told, chance = {}, random.Random(0)
+        assert start(undisturbed, stage).wait() == 0, (undisturbed / "log.txt").read_text()[-2000:]
+        print(f"{stage}: undisturbed", flush=True)
+    summary, chance = {}, random.Random(0)
     for stage in STAGES:
-        told[stage] = kill_until_done(killed, stage, kills, chance)
-        print(f"{stage}: {told[stage]}", flush=True)
-    differing = verify.differing(made(killed), made(peaceful))
-    print(json.dumps({"compared": len(made(killed)), "differing": differing, "stages": told}))
+        summary[stage] = kill_until_done(killed, stage, kills, chance)
+        print(f"{stage}: {summary[stage]}", flush=True)
+    outputs = verify.outputs(killed)
+    differing = verify.differing(outputs, verify.outputs(undisturbed))
+    print(json.dumps({"compared": len(outputs), "differing": differing, "stages": summary}))
     return 1 if differing else 0
 
 

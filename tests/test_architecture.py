@@ -22,7 +22,7 @@ def layers() -> pd.DataFrame:
         return architecture.layers(DeconvNet()).set_index("layer")
 
 
-def test_table2_is_the_paper_s(layers):
+def test_table2_is_the_papers(layers):
     """Names, sides and channels as the paper's table 2 lists them."""
     expected = [("conv1_1", 224, 64), ("conv1_2", 224, 64), ("pool1", 112, 64), ("conv2_1", 112, 128),
                 ("conv2_2", 112, 128), ("pool2", 56, 128), ("conv3_1", 56, 256), ("conv3_2", 56, 256),

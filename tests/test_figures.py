@@ -137,7 +137,7 @@ def val(monkeypatch):
     return SimpleNamespace(run=run, names=list("abcd"))
 
 
-def test_figure1_has_the_paper_s_columns_and_both_kinds(val):
+def test_figure1_has_the_papers_columns_and_both_kinds(val):
     figure = paper_figures.figure1(val.run, val.names, 0.15, 0.4, 2)
     assert titles(figure) == ["image", "ground truth", "FCN-8s", "DeconvNet"]
     assert [side.replace("\n", " ") for side in row_titles(figure)] == [
@@ -147,7 +147,7 @@ def test_figure1_has_the_paper_s_columns_and_both_kinds(val):
     assert pictures(figure) == 16
 
 
-def test_figure4_has_the_paper_s_ten_panels():
+def test_figure4_has_the_papers_ten_panels():
     torch.manual_seed(0)
     net = DeconvNet(blocks=[(4, 1)] * 5, fc=8, size=224, std=58).eval()
     picture, target = np.zeros((224, 224, 3), np.uint8), np.ones((224, 224), bool)
@@ -175,7 +175,7 @@ def test_figure6_adds_proposals_from_left_to_right():
     assert pictures(figure) == 8
 
 
-def test_figure7_has_the_paper_s_columns_and_three_groups(val):
+def test_figure7_has_the_papers_columns_and_three_groups(val):
     figure = paper_figures.figure7(val.run, val.names, 1)
     assert titles(figure) == ["image", "ground truth", "FCN-8s", "DeconvNet", "EDeconvNet", "EDeconvNet+CRF"]
     assert [side.replace("\n", " ") for side in row_titles(figure)] == [

@@ -3,7 +3,7 @@
     python -m deconvnet.report.site        the DVC stage `report`
 
 Everything is taken from the files of the other stages; no number is written here. Pages are made with Jinja from the
-templates in site/, executed notebooks with nbconvert.
+templates in templates/, executed notebooks with nbconvert.
 """
 
 import json

@@ -61,7 +61,7 @@ function browse({ images, methods, steps }) {
     slider.setAttribute("aria-valuetext", `${steps[step]} proposals`);
     tiles.replaceChildren(
       tile("image", null, `${files}.jpg`, 0, 1, image.ratio),
-      tile("truth", null, `${files}.png`, 0, rows, image.ratio),
+      tile("ground truth", null, `${files}.png`, 0, rows, image.ratio),
       ...methods.map(([key, title], i) => tile(title, image.methods[key], `${files}.png`, i + 1, rows, image.ratio)),
       tile(`DeconvNet with ${steps[step]} proposals`, image.steps[step], `${files}_steps.png`, step, steps.length, image.ratio),
     );

@@ -20,7 +20,8 @@ from deconvnet.config import params
 from deconvnet.config.errors import UserError
 from deconvnet.data import voc
 from deconvnet.evaluation.methods import METHODS
-from deconvnet.networks import caffe, weights
+from deconvnet.inference.score_split import MAKE
+from deconvnet.networks import caffe
 from deconvnet.pipeline import preflight, repro
 
 
@@ -165,7 +166,7 @@ def test_curves_and_figures_are_there_for_dvc(smoke):
 def test_published_weights_are_taken_as_they_are_without_updates(smoke, tmp_path, notebook, section, weights, model):
     folder, settings = tmp_path / "run", yaml.safe_load((smoke / "params.yaml").read_text())
     shutil.copytree(smoke, folder, ignore=shutil.ignore_patterns(".dvc", "scores", "predictions", "notebooks-*"))
-    made = getattr(weights, f"make_{weights.removesuffix('8s')}")(params.validate(settings, "smoke"))
+    made = MAKE[weights](params.validate(settings, "smoke"))
     layers = test_caffe.random_layers(made, np.random.default_rng(0))
     test_caffe.write(tmp_path / "published.caffemodel", layers, 1)
     settings["weights"][weights] = {"source": "caffe", "path": str(tmp_path / "published.caffemodel")}
@@ -246,7 +247,7 @@ def test_unlisted_seeds_are_named_before_dvc_starts(clone):
 def test_weights_of_another_network_are_named_before_dvc_starts(tmp_path, network):
     settings, path = params.compose("smoke"), tmp_path / "other.caffemodel"
     settings["weights"][network] = {"source": "caffe", "path": str(path)}
-    made = getattr(weights, f"make_{network.removesuffix('8s')}")(params.validate(settings, "smoke"))
+    made = MAKE[network](params.validate(settings, "smoke"))
     layers = test_caffe.random_layers(made, np.random.default_rng(0))
     test_caffe.write(path, layers, 2)
     preflight.check(settings)

@@ -49,6 +49,11 @@ def commit(folder: Path, message: str) -> None:
     git(folder, *identity, "commit", "-qm", message, "--allow-empty")
 
 
+@pytest.fixture
+def on_the_cpu(monkeypatch) -> None:
+    monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory) -> Path:
     """A clone of the project as it is, uncommitted changes included."""

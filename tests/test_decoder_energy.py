@@ -11,9 +11,7 @@ from deconvnet.evaluation import decoder_energy
 from deconvnet.networks.variants import BilinearDeconvNet
 
 
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
-    monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 @pytest.fixture(scope="module")

@@ -174,6 +174,9 @@ def test_all_wrong_values_are_named():
         ("backbone", {"path": "vgg.caffemodel"}, "backbone.source caffe needs a backbone.path"),
         ("proposals", {"edges": "forest"}, "edges forest needs forest, a path or an address"),
         ("weights", {"fcn8s": {"source": "caffe", "path": None}}, "weights.fcn8s: value error, source caffe needs a"),
+        ("network", {"size": 72}, "size 72 is not a multiple of 32"),
+        ("stage2", {"min_iou": None}, "stage2 needs min_iou and negatives_among"),
+        ("stage2", {"negatives_among": None}, "stage2 needs min_iou and negatives_among"),
     ],
 )
 def test_values_that_do_not_fit_together_are_named(section, values, problem):

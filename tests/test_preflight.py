@@ -7,8 +7,9 @@ import pytest
 from test_voc import write_folder, write_image, write_list
 
 from deconvnet.config import params
+from deconvnet.config.errors import UserError
 from deconvnet.data import voc
-from deconvnet.pipeline import preflight
+from deconvnet.pipeline import preflight, repro
 
 
 def listed(tmp_path, profile, data=None):
@@ -43,6 +44,35 @@ def test_a_changed_listed_file_is_noticed(tmp_path, change):
     before = listed(tmp_path, "voc", folder)
     change(folder)
     assert listed(tmp_path, "voc", folder) != before
+
+
+def test_test_photographs_are_listed(tmp_path):
+    folder = write_folder(tmp_path / "VOC2012")
+    write_list(folder, "test", "a\nb\n")
+    settings = preflight.settings_of("voc2012-trainval", None)
+    settings["data"]["test_root"] = str(folder)
+    checked, out = preflight.check(settings), tmp_path / "source.json"
+    preflight.list_source(checked, out)
+    before = json.loads(out.read_text())["files"]
+    assert before["count"] == 1 + 2
+    os.utime(voc.image_path(folder, "b"), (0, 0))
+    preflight.list_source(checked, out)
+    assert json.loads(out.read_text())["files"] != before
+    voc.image_path(folder, "b").unlink()
+    with pytest.raises(UserError, match=r"b\.jpg is missing"):
+        preflight.check(settings)
+
+
+def test_a_relative_folder_starts_at_the_project_wherever_the_command_runs(tmp_path, monkeypatch):
+    write_folder(tmp_path / "project" / "my" / "voc")
+    monkeypatch.setattr(preflight, "ROOT", tmp_path / "project")
+    monkeypatch.chdir(tmp_path)
+    settings = preflight.settings_of("voc", None)
+    settings["data"]["root"] = "my/voc"
+    preflight.list_source(preflight.check(settings), tmp_path / "source.json")
+    monkeypatch.setattr(repro, "ROOT", tmp_path / "project")
+    repro.make_paths_absolute(settings)
+    assert settings["data"]["root"] == str(tmp_path / "project" / "my" / "voc")
 
 
 @pytest.mark.parametrize("profile", ["icons", "voc2012"])

@@ -111,14 +111,14 @@ def cluster() -> str | None:
 
 
 def workers() -> int:
-    share = max(cores() // world_size() - 1, 0)
+    share = max(cores() // local_world_size() - 1, 0)
     return read_int("DECONVNET_WORKERS", 0 if device().type == "cpu" else min(share, MAX_WORKERS))
 
 
 def threads() -> int:
     usable = len(os.sched_getaffinity(0))
     usable = min(psutil.cpu_count(logical=False) or usable, usable)
-    return max(read_int("DECONVNET_THREADS", usable // world_size()), 1)
+    return max(read_int("DECONVNET_THREADS", usable // local_world_size()), 1)
 
 
 def checkpoint_seconds() -> int:

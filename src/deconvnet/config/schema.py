@@ -51,9 +51,15 @@ class Proposals(Section):
 class Network(Section):
     blocks: list[tuple[Count, Count]]
     fc: Count
-    size: Count
+    size: Count  # px; side of the input
     bn_eps: Positive
     pixel_std: Positive
+
+    @model_validator(mode="after")
+    def _poolings_divide_the_size(self) -> Self:
+        if self.size % 2 ** len(self.blocks):
+            raise ValueError(f"size {self.size} is not a multiple of {2 ** len(self.blocks)}: each block halves it")
+        return self
 
 
 class Solver(Section):
@@ -206,4 +212,6 @@ class Params(Section):
             if (getattr(solver, "resize_before_crop", None) or self.network.size) < self.network.size:
                 sizes = f"{name}.resize_before_crop {solver.resize_before_crop}", f"network.size {self.network.size}"
                 raise ValueError(f"{sizes[0]} is smaller than {sizes[1]}")
+        if self.stage2.min_iou is None or self.stage2.negatives_among is None:
+            raise ValueError("stage2 needs min_iou and negatives_among")
         return self

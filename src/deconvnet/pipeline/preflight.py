@@ -1,6 +1,7 @@
 """What is checked before DVC starts: settings, data, weights. And the list of what the data stage will read."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from deconvnet.config import params
@@ -36,7 +37,7 @@ def check(settings: dict) -> Params:
     if checked.data.source == "folder":
         if not checked.data.root:
             raise UserError(f"PROFILE={checked.profile} needs a folder in VOC layout: add DATA=/path/to/folder.")
-        root = Path(checked.data.root)
+        root = ROOT / checked.data.root
         validate.require(root, validate.given_splits(root))
     if checked.data.source == "voc2012" and not checked.data.root:
         raise UserError("data.source voc2012 needs data.root, the folder of its downloads.")
@@ -55,6 +56,9 @@ def check_test_list(root: Path) -> None:
         if not names:
             raise UserError(f"{voc.list_path(root, 'test')} is empty.")
         voc.read_image(root, names[0])
+        for name in names:
+            if not (path := voc.image_path(root, name)).is_file():
+                raise UserError(f"{path} is missing, although test.txt lists it.")
     except UserError as error:
         raise UserError(f"data.test_root: {error}") from None
 
@@ -83,16 +87,21 @@ def check_weights(settings: Params) -> None:
 def list_source(settings: Params, path: Path) -> None:
     """Writes data/source.json, on which the data stage depends: the source, and the sizes and times of its files.
 
-    Downloads have checksums of their own, and icon scenes read no file. For a folder it lists what the splits name, so
-    that other files in the folder do not matter.
+    Downloads have checksums of their own, and icon scenes read no file. For a folder, and for the test photographs, it
+    lists what the splits name, so that other files in the folder do not matter.
     """
-    source = {"source": settings.data.source, "files": None}
-    if settings.data.source == "folder":
-        root = Path(settings.data.root)
-        splits = validate.given_splits(root)
-        files = [voc.list_path(root, split) for split in splits]
-        for name in (name for split in splits for name in voc.read_list(root, split)):
-            files += [voc.image_path(root, name), voc.labels_path(root, name), voc.instances_path(root, name)]
-        stats = [(str(f.relative_to(root)), s.st_size, s.st_mtime_ns) for f in files for s in [os.stat(f)]]
-        source["files"] = {"count": len(files), "fingerprint": fingerprint(str(root), stats)}
-    write_json(path, source)
+    data, files = settings.data, None
+    if data.source == "folder":
+        root = ROOT / data.root
+        files = list_files(root, validate.given_splits(root), [voc.image_path, voc.labels_path, voc.instances_path])
+    elif data.test_root:
+        files = list_files(ROOT / data.test_root, ["test"], [voc.image_path])
+    write_json(path, {"source": data.source, "files": files})
+
+
+def list_files(root: Path, splits: list[str], kinds: list[Callable[[Path, str], Path]]) -> dict:
+    """How many files there are, and a fingerprint: the lists of `splits`, and of each of their ids a file per kind."""
+    files = [voc.list_path(root, split) for split in splits]
+    files += [path(root, name) for split in splits for name in voc.read_list(root, split) for path in kinds]
+    stats = [(str(f.relative_to(root)), s.st_size, s.st_mtime_ns) for f in files for s in [os.stat(f)]]
+    return {"count": len(files), "fingerprint": fingerprint(str(root), stats)}

@@ -58,9 +58,8 @@ def prepare_separate(settings: dict) -> Path:
 def make_paths_absolute(settings: dict) -> None:
     """Paths in the settings start at the project's root; a separate run lies elsewhere."""
     paths = [(section, "path") for section in (settings["backbone"], *settings["weights"].values())]
-    paths += [(settings["proposals"], "forest"), (settings["data"], "test_root")]
+    paths += [(settings["proposals"], "forest"), (settings["data"], "root"), (settings["data"], "test_root")]
     if settings["data"]["source"] == "voc2012":  # all such profiles share one folder of downloads
-        paths.append((settings["data"], "root"))
         (ROOT / settings["data"]["root"]).mkdir(parents=True, exist_ok=True)
     for section, key in paths:
         if section[key]:

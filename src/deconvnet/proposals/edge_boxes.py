@@ -75,6 +75,6 @@ def recall(proposals: dict[str, np.ndarray], objects: pd.DataFrame, counts: list
 def recall_by_size(
     proposals: dict[str, np.ndarray], objects: pd.DataFrame, sizes: pd.Series, counts: list[int]
 ) -> pd.DataFrame:
-    """`recall` of all objects and of those of each size: a row per count. `sizes` is from metrics.size_bin."""
+    """`recall` of all objects and of those of each size: a row per count. `sizes` is from voc.size_bin."""
     groups = {"all": objects} | dict(list(objects.groupby(sizes, observed=True)))
     return pd.DataFrame({name: recall(proposals, group, counts) for name, group in groups.items()}).rename_axis("boxes")

@@ -27,8 +27,8 @@ SCRIPT = "deconvnet.training.script"
 
 
 def train(recipe: Recipe) -> pd.DataFrame:
-    """Trains `recipe.net` in place and writes the curve for DVC; returns the curve. Raises as `loop.train` does, and
-    UserError if a process was killed.
+    """Trains `recipe.net` in place and writes the curve for DVC; returns the curve. Raises as `loop.train` does; if several
+    processes train, UserError if one was killed and RuntimeError, with its traceback, for any other error in one.
     """
     count = num_processes(recipe.solver)
     curve = train_here(recipe) if count == 1 else train_by_processes(recipe, count)

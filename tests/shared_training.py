@@ -13,7 +13,7 @@ from torch import nn
 from deconvnet.config import machine, schema
 from deconvnet.config.errors import UserError
 from deconvnet.images.batches import Batches
-from deconvnet.training import recipes  # noqa: F401 - what resumes the training must have loaded the same code
+from deconvnet.training import recipes
 from deconvnet.utils import resume
 
 SOLVER = schema.Solver(

@@ -10,7 +10,6 @@ from deconvnet.data.voc import VOID
 from deconvnet.evaluation import decoder_energy
 from deconvnet.networks.variants import BilinearDeconvNet
 
-
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 

@@ -27,8 +27,9 @@ SCRIPT = "deconvnet.training.script"
 
 
 def train(recipe: Recipe) -> pd.DataFrame:
-    """Trains `recipe.net` in place and writes the curve for DVC; returns the curve. Raises as `loop.train` does; if several
-    processes train, UserError if one was killed and RuntimeError, with its traceback, for any other error in one.
+    """Trains `recipe.net` in place and writes the curve for DVC; returns the curve.
+
+    Raises as `loop.train` does. Of several processes, UserError if one was killed, RuntimeError for any other error.
     """
     count = num_processes(recipe.solver)
     curve = train_here(recipe) if count == 1 else train_by_processes(recipe, count)

@@ -31,7 +31,8 @@ def build_crf(image: np.ndarray, classes: int, kernel: Kernel, normalise: bool) 
     `normalise` false reproduces the authors' wrapper; pydensecrf's own default is the symmetric normalisation.
     """
     height, width = image.shape[:2]
-    rule = densecrf.NORMALIZE_SYMMETRIC if normalise else densecrf.NO_NORMALIZATION
+    rules = densecrf.NormalizationType
+    rule = rules.NORMALIZE_SYMMETRIC if normalise else rules.NO_NORMALIZATION
     field = densecrf.DenseCRF2D(width, height, classes)
     if kernel.gaussian_weight:
         field.addPairwiseGaussian(sxy=kernel.gaussian_xy, compat=kernel.gaussian_weight, normalization=rule)

@@ -7,7 +7,7 @@ PIPELINE = $(RUN) -m deconvnet.pipeline.repro --profile "$(PROFILE)" --seed $(SE
 PYTEST   = $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 VENV    := .venv
 RUN     := $(VENV)/bin/python
-PYTHON  ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PYTHON  ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 DISK_GB := 8
 
 .PHONY: help repro ablations seeds verify bench test test-fast check-reports lint lab clean
@@ -52,11 +52,12 @@ clean:  ## removes separate runs, checkpoints and caches; the environment and co
 	rm -rf runs checkpoints .pytest_cache .ruff_cache
 
 $(VENV)/installed: requirements.txt pyproject.toml
+	@test "`uname -s`" = Linux || { echo "This runs on Linux alone, not on `uname -s`: use a Linux container, or WSL on Windows."; exit 1; }
 	@command -v git >/dev/null || { echo "git is missing: install it (Debian: apt install git)."; exit 1; }
 	@command -v g++ >/dev/null || { echo "A C++ compiler is missing, which pydensecrf needs (Debian: apt install g++)."; exit 1; }
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is missing (Debian: apt install python3 python3-venv python3-dev)."; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
-	  { echo "$(PYTHON) is `$(PYTHON) --version`; Python 3.11 or 3.12 is needed. Name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is missing (Debian: apt install python3 python3-venv python3-dev)."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
+	  { echo "$(PYTHON) is `$(PYTHON) --version`; Python 3.11 to 3.14 is needed. Name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing (Debian: apt install python3-venv)."; exit 1; }
 	@$(PYTHON) -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || \
 	  { echo "Python's headers are missing, which pydensecrf needs (Debian: apt install python3-dev)."; exit 1; }
@@ -65,5 +66,8 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	@echo "Building $(VENV) with $(PYTHON): about 6 GB, a few minutes."
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements.txt
+	@$(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 13))' || exit 0; \
+	  CYTHON_FORCE_REGEN=1 $(VENV)/bin/pip install -q --disable-pip-version-check --no-build-isolation --no-deps \
+	  `grep -o '^pydensecrf2==[0-9.]*' requirements.txt`
 	@$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@

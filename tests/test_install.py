@@ -16,7 +16,8 @@ PYTHON = f"""#!/bin/sh
 case "$1 $2" in
   "--version ") echo "Python $VERSION" ;;
   "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$(dirname "$0")/pip" "$3/bin/pip" ;;
-  *) exec {sys.executable} -c "import sys, sysconfig; sys.version_info = (*map(int, '$VERSION'.split('.')), 0, 'final', 0)
+  *) exec {sys.executable} -c "import sys, sysconfig
+sys.version_info = (*map(int, '$VERSION'.split('.')), 0, 'final', 0)
 exec(sys.argv[1])" "$2" ;;
 esac
 """

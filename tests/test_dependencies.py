@@ -47,7 +47,8 @@ def closure(path: Path) -> frozenset[Path]:
 
 def code_of(stage: dict) -> str:
     """The code of a stage's notebook, or the import of the module that it runs."""
-    _, _, module, *arguments = stage["cmd"].split()
+    python, code, _, module, *arguments = stage["cmd"].split()
+    assert (python, code) == ("python3", "src/deconvnet")
     if module != "deconvnet.pipeline.run_notebook":
         package, _, name = module.rpartition(".")
         return f"from {package} import {name}"

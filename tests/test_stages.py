@@ -10,7 +10,7 @@ from stages import ABLATIONS, DEFAULT, STAGES, outputs
 from deconvnet.config.paths import ROOT
 
 MADE = [path for stage in STAGES.values() for path in outputs(stage)]
-WITH_NOTEBOOK = {name: s["cmd"].split()[3:] for name, s in STAGES.items() if "run_notebook" in s["cmd"]}
+WITH_NOTEBOOK = {name: s["cmd"].split()[4:] for name, s in STAGES.items() if "run_notebook" in s["cmd"]}
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -1,5 +1,6 @@
 """A replication of "Learning Deconvolution Network for Semantic Segmentation" (Noh, Hong, Han, ICCV 2015)."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -7,6 +8,13 @@ if TYPE_CHECKING:
     from deconvnet.networks.fcn import FCN8s
 
 __all__ = ["DeconvNet", "FCN8s"]
+
+# In another checkout than the one that this package was installed from, in a worktree or a separate run, all modules are
+# those of the project around the working directory: config.paths finds data and settings there too.
+for _folder in (Path.cwd(), *Path.cwd().parents):
+    if (_folder / "dvc.yaml").is_file() and (_folder / "src" / "deconvnet" / "__init__.py").is_file():
+        __path__ = [str(_folder / "src" / "deconvnet")]
+        break
 
 
 def __getattr__(name: str):

@@ -7,7 +7,6 @@ A separate run is a copy of the code with its own params.yaml, dvc.lock, data, m
 """
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from deconvnet.config import params
+from deconvnet.config.environment import environment
 from deconvnet.config.errors import UserError, exit_on_user_error
 from deconvnet.config.paths import ROOT, SOURCE
 from deconvnet.config.schema import Proposals
@@ -68,16 +68,12 @@ def make_paths_absolute(settings: dict) -> None:
 
 def run_command(folder: Path, *command: str) -> int:
     """Runs a command in `folder` with this environment's programs and the folder's code; returns its exit status."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONPATH": str(folder / "src"),
-        "DVC_NO_ANALYTICS": "true",
-    }
-    return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
+    variables = environment(folder, sys.executable) | {"SHELL": "/bin/sh"}  # another may have start-up files
+    return subprocess.run(command, cwd=folder, env=variables, check=False).returncode
 
 
 def dvc(folder: Path, *arguments: str) -> int:
-    return run_command(folder, "dvc", *arguments)
+    return run_command(folder, sys.executable, "-m", "dvc", *arguments)
 
 
 def reproduce(folder: Path, arguments: list[str]) -> int:

@@ -19,6 +19,8 @@ from pathlib import Path
 import nbformat
 import papermill
 import yaml
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -100,18 +102,40 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
+class ThisPython(AsyncKernelManager):
+    """Starts the Python that runs this, whatever kernels named python3 the account or JUPYTER_PATH have."""
+
+    kernel_spec = KernelSpec(
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        display_name="Python 3",
+        language="python",
+    )
+
+
+def short_folder() -> str:
+    """The folder of temporary files; another one if its name is too long for sockets, whose paths have 107 bytes."""
+    usual = tempfile.gettempdir()
+    for folder in (usual, "/tmp", "/dev/shm"):
+        if len(os.fsencode(folder)) <= 60 and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise UserError(f"TMPDIR is {usual}, which is too long a name for sockets, and /tmp is closed: name another folder.")
+
+
 def run(notebook: Path, output: Path, parameters: dict) -> None:
     """Writes the executed copy. Raises PapermillExecutionError if a cell fails; the copy so far is *.failed.ipynb."""
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_suffix(".failed.ipynb")
-    with tempfile.TemporaryDirectory() as sockets:  # of this kernel alone: TCP ports would be open to other users, and
-        kernel = {"transport": "ipc", "ip": f"{sockets}/kernel"}  # in the project two kernels would collide
+    with tempfile.TemporaryDirectory(dir=short_folder()) as own:  # of this kernel alone: TCP ports would be open to
+        # other users, in the project two kernels would collide, and the account's folders may be closed
+        kernel = {"transport": "ipc", "ip": f"{own}/kernel", "connection_file": f"{own}/kernel.json"}
+        os.environ |= {"IPYTHONDIR": f"{own}/ipython", "TMPDIR": short_folder()}  # sockets of torch's workers, too
         executed = papermill.execute_notebook(
             notebook,
             partial,
             parameters,
             cwd=ROOT,
             kernel_name="python3",
+            kernel_manager_class=ThisPython,
             progress_bar=False,
             stderr_file=sys.stderr,
             config=Config(KernelManager=kernel),

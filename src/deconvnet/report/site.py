@@ -153,7 +153,8 @@ def executed_notebooks() -> dict[str, str]:
         for case in cases:
             words = reduce(lambda text, pair: text.replace(f"${{{pair[0]}}}", pair[1]), case.items(), command).split()
             if "deconvnet.pipeline.run_notebook" in words:
-                found[Path(words[4]).stem] = words[3]
+                source, output = words[words.index("deconvnet.pipeline.run_notebook") + 1 :][:2]
+                found[Path(output).stem] = source
     return found
 
 

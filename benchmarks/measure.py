@@ -16,7 +16,7 @@ from tqdm import trange
 
 from deconvnet.config import machine
 from deconvnet.images import boxes, crops
-from deconvnet.pipeline.provenance import command_output, device_name
+from deconvnet.pipeline.provenance import command_output, processor
 
 PRECISIONS = {"fp32": "32-true", "tf32": "tf32", "bf16": "bf16-mixed"}  # values of DECONVNET_PRECISION
 MIN_SECONDS = 0.1  # shorter work is repeated
@@ -82,7 +82,8 @@ def peak_gigabytes() -> float:
 def this_machine() -> dict[str, object]:
     changed = command_output("git", "status", "--porcelain", "--", "src", "benchmarks")
     commit = command_output("git", "rev-parse", "--short=12", "HEAD") + " with uncommitted changes" * bool(changed)
-    return {"device": device_name(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+    device = torch.cuda.get_device_name() if machine.device().type == "cuda" else processor()
+    return {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__,
             "load": os.getloadavg()[0], "commit": commit}  # fmt: skip
 
 

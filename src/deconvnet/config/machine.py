@@ -15,6 +15,7 @@ DECONVNET_CHECKPOINT     seconds between two checkpoints of a training (default:
 """
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING
 
 import psutil
@@ -43,13 +44,24 @@ def device() -> "torch.device":
         raise UserError(f"DECONVNET_DEVICE must be cpu or cuda, not '{name}'.")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("DECONVNET_DEVICE is cuda, but torch sees no GPU on this machine: unset it.")
-    if name == "cuda" and world_size() > 1:
-        if (gpus := torch.cuda.device_count()) <= local_rank():
-            raise UserError(
-                f"DECONVNET_PROCESSES is {world_size()}, but torch sees {gpus} GPU(s), and each process needs its own."
-            )
-        return torch.device(name, local_rank())
-    return torch.device(name)
+    if name == "cuda" and world_size() > 1 and (gpus := torch.cuda.device_count()) <= local_rank():
+        raise UserError(
+            f"DECONVNET_PROCESSES is {world_size()}, but torch sees {gpus} GPU(s), and each process needs its own."
+        )
+    chosen = torch.device(name, local_rank()) if name == "cuda" and world_size() > 1 else torch.device(name)
+    if path := os.environ.get("DECONVNET_USED"):
+        note_device(chosen, path)
+    return chosen
+
+
+@cache
+def note_device(device: "torch.device", path: str) -> None:
+    """Adds a line to the file in which pipeline.run_notebook finds the devices that its stage has used."""
+    import torch
+
+    gpu = f"cuda:{device.index or 0} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"{gpu or device}\n")
 
 
 def precision() -> str:

@@ -28,7 +28,7 @@ from traitlets.config import Config
 from deconvnet.config import machine
 from deconvnet.config.errors import UserError, cannot_write_message, exit_on_user_error
 from deconvnet.config.paths import ROOT
-from deconvnet.pipeline.provenance import record_seconds
+from deconvnet.pipeline.provenance import record_stage
 from deconvnet.utils import resume
 
 # The environment of a kernel, unless the user set it. The first two make glibc keep memory instead of returning large
@@ -121,14 +121,22 @@ def short_folder() -> str:
     raise UserError(f"TMPDIR is {usual}, which is too long a name for sockets, and /tmp is closed: name another folder.")
 
 
-def run(notebook: Path, output: Path, parameters: dict) -> None:
-    """Writes the executed copy. Raises PapermillExecutionError if a cell fails; the copy so far is *.failed.ipynb."""
+def run(notebook: Path, output: Path, parameters: dict) -> set[str]:
+    """Writes the executed copy; returns the devices on which networks ran, as `machine.note_device` names them.
+
+    Raises PapermillExecutionError if a cell fails; the copy so far is *.failed.ipynb.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_suffix(".failed.ipynb")
     with tempfile.TemporaryDirectory(dir=short_folder()) as own:  # of this kernel alone: TCP ports would be open to
         # other users, in the project two kernels would collide, and the account's folders may be closed
         kernel = {"transport": "ipc", "ip": f"{own}/kernel", "connection_file": f"{own}/kernel.json"}
-        os.environ |= {"IPYTHONDIR": f"{own}/ipython", "TMPDIR": short_folder()}  # sockets of torch's workers, too
+        used = Path(own, "used")
+        os.environ |= {
+            "IPYTHONDIR": f"{own}/ipython",
+            "TMPDIR": short_folder(),  # for the sockets of torch's workers, too
+            "DECONVNET_USED": str(used),
+        }
         executed = papermill.execute_notebook(
             notebook,
             partial,
@@ -140,16 +148,21 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
             stderr_file=sys.stderr,
             config=Config(KernelManager=kernel),
         )
+        devices = set(used.read_text(encoding="utf-8").splitlines()) if used.is_file() else set()
     nbformat.write(stable_copy(executed), output)
     partial.unlink()
+    return devices
 
 
-def execute(name: str, output: Path, parameters: dict) -> None:
-    """Runs notebooks/<name>.ipynb. Raises UserError; another error of a cell ends the program with its traceback."""
+def execute(name: str, output: Path, parameters: dict) -> set[str]:
+    """Runs notebooks/<name>.ipynb; returns the devices that it used.
+
+    Raises UserError; another error of a cell ends the program with its traceback.
+    """
     for variable, value in KERNEL_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     try:
-        run(ROOT / "notebooks" / f"{name}.ipynb", output, parameters)
+        return run(ROOT / "notebooks" / f"{name}.ipynb", output, parameters)
     except DeadKernelError:
         raise UserError(
             "The notebook's process was killed, by hand or for lack of memory. Run the same command again: training "
@@ -179,10 +192,10 @@ def main() -> None:
     parameters = {name: yaml.safe_load(value) for name, value in arguments.parameters}
     started = time.monotonic()
     with exit_on_user_error(arguments.name):
-        execute(arguments.name, arguments.output, parameters)
+        devices = execute(arguments.name, arguments.output, parameters)
     resume.clear()
     if "DVC_STAGE" in os.environ:  # a notebook run by hand is no part of the run that reports/ shows
-        record_seconds(arguments.output.stem, time.monotonic() - started)
+        record_stage(arguments.output.stem, time.monotonic() - started, devices)
 
 
 if __name__ == "__main__":

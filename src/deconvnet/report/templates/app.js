@@ -98,7 +98,7 @@ function provenance(facts) {
     term.textContent = name.replaceAll("_", " ");
     const several = typeof value === "object" && value !== null;
     const parts = Array.isArray(value) ? value : Object.entries(value ?? {}).map(([key, v]) => `${key} ${v}`);
-    text.textContent = several ? parts.join(", ") || "none" : value;
+    text.textContent = several ? parts.join(", ") || "none" : value ?? "unknown";
     list.append(term, text);
   }
 }

@@ -133,7 +133,10 @@ def score_maps(default: Params, images: list[np.ndarray]) -> dict:
             maps = score(ready, image, propose(image, default.proposals), default.inference)
             store.save_scores("deconvnet", "image", maps["deconvnet"])
             megabytes.append(store.scores_path("deconvnet", "image").stat().st_size / 1e6)
-    kernels = {m: Kernel(**row["chosen"]) for m, row in json.loads((paths.REPORTS / "crf.json").read_text()).items()}
+    kernels = {
+        m: Kernel(**row["chosen"])
+        for m, row in json.loads((paths.REPORTS / "crf.json").read_text(encoding="utf-8")).items()
+    }
     lost = points_lost(nets, kernels, paths.VOC, store.load_proposals("val"), default)
     return {"scores": {"megabytes_per_image": mean(megabytes)}, "points_lost": lost}
 
@@ -189,8 +192,8 @@ def run(default: Params, paper: Params, compare_paper: bool = GPU) -> dict:
 def main() -> None:
     target = paths.REPORTS / "benchmarks.json"
     write_json(target, run(params.load(), params.validate(params.compose("voc2012"), "voc2012")))
-    target.with_suffix(".md").write_text(page(json.loads(target.read_text())))
-    print(target.with_suffix(".md").read_text())
+    target.with_suffix(".md").write_text(page(json.loads(target.read_text(encoding="utf-8"))), encoding="utf-8")
+    print(target.with_suffix(".md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,10 @@ def precisions() -> list[str]:
     """Those that the device has instructions for, the fastest last."""
     if machine.device().type == "cuda":
         return ["fp32", "tf32", *["bf16"] * torch.cuda.is_bf16_supported(including_emulation=False)]
-    return ["fp32", *["bf16"] * bool(re.search("amx_bf16|avx512_bf16", Path("/proc/cpuinfo").read_text()))]
+    return [
+        "fp32",
+        *["bf16"] * bool(re.search("amx_bf16|avx512_bf16", Path("/proc/cpuinfo").read_text(encoding="utf-8"))),
+    ]
 
 
 def peak_gigabytes() -> float:
@@ -74,8 +77,8 @@ def peak_gigabytes() -> float:
         peak = torch.cuda.max_memory_allocated()
         torch.cuda.reset_peak_memory_stats()
     else:
-        peak = 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew: proc(5)
+        peak = 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))[1])
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # VmHWM starts anew: proc(5)
     return peak / 1e9
 
 

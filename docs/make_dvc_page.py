@@ -28,7 +28,7 @@ IMAGES = ROOT / "docs" / "images"
 def call(command: str) -> str:
     """What a command prints. The shell runs it, as a reader would, since the page shows the same text."""
     environment = os.environ | {"PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
     if done.returncode:
         sys.exit(f"\n{command} failed.\n")
     return "\n".join(line.rstrip() for line in done.stdout.split("\n")).strip()
@@ -71,16 +71,20 @@ def pictures(target: str, revisions: str, file: str) -> str:
 def main() -> None:
     if call("git status --porcelain"):
         sys.exit("\nCommit first: an experiment needs a clean work tree.\n")
-    page = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string((ROOT / "docs" / "dvc.md.j2").read_text())
+    page = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(
+        (ROOT / "docs" / "dvc.md.j2").read_text(encoding="utf-8")
+    )
     settings = params.load()
-    caption = (ROOT / "reports" / "tables" / "table1.md").read_text().split("\n\n")[1].split(" Edge Boxes")[0]
+    caption = (
+        (ROOT / "reports" / "tables" / "table1.md").read_text(encoding="utf-8").split("\n\n")[1].split(" Edge Boxes")[0]
+    )
     text = page.render(
         caption=caption, iterations=settings.crf.iterations // 2, experiment=experiment,
         output=output, plot=plot, pictures=pictures,
     )  # fmt: skip
     if experiment_id.read() not in caption:
         sys.exit("\nThe tables in reports/ are of another experiment than experiment.json: run make repro first.\n")
-    (ROOT / "docs" / "dvc.md").write_text(text.rstrip() + "\n")
+    (ROOT / "docs" / "dvc.md").write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def start(folder: Path, stage: str) -> subprocess.Popen:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     command = ["dvc", "repro", "--single-item", "--no-run-cache", f"train@{stage}"]
-    with (folder / "log.txt").open("a") as log:
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
@@ -79,13 +79,13 @@ def main() -> int:
     run = [sys.executable, "-m", "deconvnet.pipeline.repro", "--profile", "smoke"]
     subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True)
     killed, undisturbed = folder / "runs" / "smoke", folder / "runs" / "undisturbed"
-    settings = yaml.safe_load((killed / "params.yaml").read_text())
+    settings = yaml.safe_load((killed / "params.yaml").read_text(encoding="utf-8"))
     for section in STAGES.values():
         settings[section]["iterations"] = iterations
-    (killed / "params.yaml").write_text(yaml.safe_dump(settings))
+    (killed / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     shutil.copytree(killed, undisturbed)
     for stage in STAGES:
-        assert start(undisturbed, stage).wait() == 0, (undisturbed / "log.txt").read_text()[-2000:]
+        assert start(undisturbed, stage).wait() == 0, (undisturbed / "log.txt").read_text(encoding="utf-8")[-2000:]
         print(f"{stage}: undisturbed", flush=True)
     summary, chance = {}, random.Random(0)
     for stage in STAGES:

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DeconvNet", "FCN8s"]
 
-# In another checkout than the one that this package was installed from, in a worktree or a separate run, all modules are
-# those of the project around the working directory: config.paths finds data and settings there too.
+# In another checkout than the one that this package was installed from, in a worktree or a separate run, all modules
+# are those of the project around the working directory: config.paths finds data and settings there too.
 for _folder in (Path.cwd(), *Path.cwd().parents):
     if (_folder / "dvc.yaml").is_file() and (_folder / "src" / "deconvnet" / "__init__.py").is_file():
         __path__ = [str(_folder / "src" / "deconvnet")]

@@ -1,4 +1,4 @@
-"""Runs Python with the code of this folder and the environment of config/environment.py. The stages of dvc.yaml begin so:
+"""Runs Python with this folder's code and the environment of config/environment.py. The stages of dvc.yaml begin so:
 
     python3 src/deconvnet -m deconvnet.pipeline.run_notebook data reports/notebooks/data.ipynb
 
@@ -21,8 +21,8 @@ def main():
     program = python(ROOT)
     if program == sys.executable and not importlib.util.find_spec("papermill"):
         sys.exit(
-            f"\n{program}, Python {sys.version.split()[0]}, lacks this project's packages. `make` installs them in .venv "
-            f"of {ROOT}; an environment made elsewhere must be activated first, or named by DECONVNET_PYTHON.\n"
+            f"\n{program}, Python {sys.version.split()[0]}, lacks this project's packages. `make` installs them in "
+            f"{ROOT / '.venv'}; an environment made elsewhere must be activated first, or named by DECONVNET_PYTHON.\n"
         )
     try:
         os.execve(program, [program, *sys.argv[1:]], environment(ROOT, program))

@@ -42,7 +42,9 @@ class Predictor:
             chosen = paths.REPORTS / "crf.json"
             if not chosen.is_file():
                 raise UserError(f"{chosen} (the CRF kernels selected on dev) does not exist: run make repro first.")
-            self.kernel = Kernel(**json.loads(chosen.read_text())[method.removesuffix("_crf")]["chosen"])
+            self.kernel = Kernel(
+                **json.loads(chosen.read_text(encoding="utf-8"))[method.removesuffix("_crf")]["chosen"]
+            )
 
     def boxes(self, image: np.ndarray) -> np.ndarray:
         s = self.settings

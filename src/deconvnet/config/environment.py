@@ -1,5 +1,5 @@
-"""The environment of everything that makes results: its Python, its code, and its variables, whatever the user's account,
-the shell's start-up files, Jupyter or a cluster say.
+"""The environment of everything that makes results: its Python, its code, and its variables, whatever the user's
+account, the shell's start-up files, Jupyter or a cluster say.
 
 `src/deconvnet/__main__.py` reads this before it is known which Python runs it. So it needs the standard library alone,
 and the syntax of Python 3.7.

@@ -34,6 +34,8 @@ def cannot_write_message(error) -> str | None:
 def exit_on_user_error(name: str = "") -> Iterator[None]:
     """Ends the program with one paragraph and status 1 if the user can mend the error; `name` heads the paragraph."""
     prefix = f"{name}: " if name else ""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack some letters
     try:
         yield
     except UserError as error:

@@ -62,7 +62,7 @@ def download(url: str, path: Path, wrong: Callable[[Path], str | None]) -> None:
             )
         partial.replace(path)
     found = checksum(path, "sha256")
-    if record.is_file() and (first := record.read_text().strip()) != found:
+    if record.is_file() and (first := record.read_text(encoding="utf-8").strip()) != found:
         raise UserError(
             f"{path} is another file than at its first use: its SHA-256 is {found}, in {record.name} it is {first}. "
             "Delete both and run it again."
@@ -84,7 +84,7 @@ def _fetch(url: str, partial: Path) -> None:
         have = have if answer.status == 206 else 0
         total = have + int(answer.headers.get("Content-Length") or 0)
         bar = tqdm(total=total or None, initial=have, desc=partial.name.strip("."), unit="B", unit_scale=True)
-        with partial.open("ab" if have else "wb") as file, bar:
+        with partial.open("ab" if have else "wb", encoding="utf-8") as file, bar:
             while part := answer.read(CHUNK_BYTES):
                 file.write(part)
                 bar.update(len(part))

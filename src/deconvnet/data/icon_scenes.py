@@ -142,7 +142,7 @@ def generate(
     for split, count in zip(SPLITS, (train, dev, val), strict=True):
         jobs += [(split, index) for index in range(count)]
         names = [f"{split}_{index:05d}\n" for index in range(count)]
-        (folder / LISTS / f"{split}.txt").write_text("".join(names))
+        (folder / LISTS / f"{split}.txt").write_text("".join(names), encoding="utf-8")
     done = Parallel(n_jobs=machine.cores(), return_as="generator")(
         delayed(write)(folder, split, index, width, height, seed) for split, index in jobs
     )

@@ -157,7 +157,7 @@ def claims_table(
 def load_same_experiment(path: Path, experiment: str) -> PerImageCounts:
     """The counts collected at `path`(.npz and .json) if they are of this experiment (data and settings), else none."""
     record = path.with_suffix(".json")
-    if not record.is_file() or json.loads(record.read_text())["experiment"] != experiment:
+    if not record.is_file() or json.loads(record.read_text(encoding="utf-8"))["experiment"] != experiment:
         return {}
     return per_image.load(path.with_suffix(".npz"))
 

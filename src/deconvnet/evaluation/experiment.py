@@ -20,7 +20,7 @@ NO_SETTINGS_OF_RESULTS = {"profile", "report"}  # a name, and how results are sh
 def data_hash(root: Path = ROOT) -> str | None:
     """DVC's hash of data/voc in the run in the folder `root`; None before its stage `data` has ended."""
     lock = root / "dvc.lock"
-    stages = yaml.safe_load(lock.read_text())["stages"] if lock.is_file() else {}
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
     return next((out["md5"] for out in stages.get("data", {}).get("outs", []) if out["path"] == "data/voc"), None)
 
 
@@ -35,7 +35,7 @@ def experiment_id(settings: Params, root: Path = ROOT) -> str:
 
 def read() -> str:
     """The id of this run, which its stage `experiment` has written."""
-    return json.loads(EXPERIMENT.read_text())["id"]
+    return json.loads(EXPERIMENT.read_text(encoding="utf-8"))["id"]
 
 
 if __name__ == "__main__":

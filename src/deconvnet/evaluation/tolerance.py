@@ -57,7 +57,9 @@ def compare(known: dict, other: dict) -> list[str]:
 
 
 def main(other: str, known: str) -> int:
-    lines = compare(json.loads(Path(known).read_text()), json.loads(Path(other).read_text()))
+    lines = compare(
+        json.loads(Path(known).read_text(encoding="utf-8")), json.loads(Path(other).read_text(encoding="utf-8"))
+    )
     print("\n".join(lines))
     return int(any(line.startswith("FAILED") for line in lines))
 

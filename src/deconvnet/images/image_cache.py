@@ -29,7 +29,7 @@ from deconvnet.utils.files import file_stamps, fingerprint, write_atomic
 def exclusive_lock(lock: Path) -> Iterator[None]:
     """Only one process at a time is inside; a kill releases the lock."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    with lock.open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -52,7 +52,7 @@ class Images:
         stamp = fingerprint(file_stamps(of(self.folder, name) for name in names for of in paths))
         record = path.with_suffix(".json")
         with exclusive_lock(path.with_suffix(".lock")):
-            known = json.loads(record.read_text()) if record.is_file() and path.is_file() else {}
+            known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() and path.is_file() else {}
             if known.get("files") != stamp:
                 known = {"files": stamp} | self._decode(path)
                 write_atomic(record, json.dumps(known).encode())

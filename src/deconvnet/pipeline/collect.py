@@ -22,7 +22,7 @@ COUNTS = ("methods", "proposals", "decoder")  # data/counts/<name>.npz of a run:
 
 def records(folder: Path) -> dict[str, dict]:
     """{name: record} of a folder, which must all be of one experiment. Raises UserError."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     if not found:
         raise UserError(f"{folder} holds no results: run make ablations or make seeds.")
     if len({record["experiment"] for record in found.values()}) > 1:
@@ -36,7 +36,7 @@ def ablations() -> None:
     found = records(folder)
     known = next(iter(found.values()))["experiment"]
     together = claims.load_same_experiment(REPORTS / "ablations", known)
-    variants = json.loads(collected.read_text())["variants"] if together else {}
+    variants = json.loads(collected.read_text(encoding="utf-8"))["variants"] if together else {}
     together |= {key: value for name in found for key, value in per_image.load(folder / f"{name}.npz").items()}
     per_image.save(REPORTS / "ablations.npz", together)
     write_json(collected, {"experiment": known, "variants": variants | found})
@@ -68,7 +68,7 @@ def default_tolerance() -> None:
 
 def default_runs() -> list[dict]:
     """The committed metrics of the default and of its repetitions with other seeds."""
-    return [metrics_of(ROOT), *json.loads((REPORTS / "seeds.json").read_text())["metrics"].values()]
+    return [metrics_of(ROOT), *json.loads((REPORTS / "seeds.json").read_text(encoding="utf-8"))["metrics"].values()]
 
 
 def quick() -> None:
@@ -80,7 +80,7 @@ def quick() -> None:
 
 
 def metrics_of(run: Path) -> dict:
-    return json.loads((run / "reports" / "metrics.json").read_text())
+    return json.loads((run / "reports" / "metrics.json").read_text(encoding="utf-8"))
 
 
 COMMANDS = {"ablations": ablations, "seed": seed, "seeds": seeds, "tolerance": default_tolerance, "quick": quick}

@@ -118,7 +118,9 @@ def short_folder() -> str:
     for folder in (usual, "/tmp", "/dev/shm"):
         if len(os.fsencode(folder)) <= 60 and os.access(folder, os.W_OK | os.X_OK):
             return folder
-    raise UserError(f"TMPDIR is {usual}, which is too long a name for sockets, and /tmp is closed: name another folder.")
+    raise UserError(
+        f"TMPDIR is {usual}, which is too long a name for sockets, and /tmp is closed: name another folder."
+    )
 
 
 def run(notebook: Path, output: Path, parameters: dict) -> set[str]:

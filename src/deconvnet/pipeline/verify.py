@@ -32,7 +32,7 @@ def stale(folder: Path = ROOT) -> list[str]:
     another experiment. What git does not keep (data, models, executed notebooks) is not looked at.
     """
     command = [sys.executable, "-m", "dvc", "status", "--json", "dvc.yaml"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=True)
     found = set()
     for stage, entries in json.loads(done.stdout).items():
         for entry in entries:
@@ -45,10 +45,10 @@ def stale(folder: Path = ROOT) -> list[str]:
                 elif change not in ("deleted", "not in cache") or in_git(folder, path):
                     found.add(path)
     of_run = folder / "reports" / "experiment.json"
-    experiment = json.loads(of_run.read_text())["id"] if of_run.is_file() else "none"
+    experiment = json.loads(of_run.read_text(encoding="utf-8"))["id"] if of_run.is_file() else "none"
     for name in LONG_RUNS:
         record = folder / "reports" / f"{name}.json"
-        if json.loads(record.read_text())["experiment"] not in (experiment, None):
+        if json.loads(record.read_text(encoding="utf-8"))["experiment"] not in (experiment, None):
             found.add(f"reports/{name}.json")
     return sorted(found)
 

@@ -80,7 +80,7 @@ def claims_rows(claims: list[dict]) -> dict:
 
 def markdown_tables(path: Path) -> list[tuple[str, pd.DataFrame]]:
     """Each table of a Markdown page, and the paragraph before it."""
-    parts, found = path.read_text().split("\n\n"), []
+    parts, found = path.read_text(encoding="utf-8").split("\n\n"), []
     for before, part in pairwise(parts):
         if part.startswith("|"):
             lines = part.strip().split("\n")
@@ -168,7 +168,7 @@ def notebook_pages(page: jinja2.Template, shared: dict) -> list[tuple[str, str]]
         heading = next(c.source for c in notebook.cells if c.cell_type == "markdown").split("\n")[0].lstrip("# ")
         title = heading if name == source else f"{heading} ({name.removeprefix(source).strip('_')})"
         text = page.render(shared, title=title, up="../", source=source, body=scrolling(body))
-        (SITE / "notebooks" / f"{name}.html").write_text(text)
+        (SITE / "notebooks" / f"{name}.html").write_text(text, encoding="utf-8")
         pages.append((name, title))
     return pages
 
@@ -176,8 +176,8 @@ def notebook_pages(page: jinja2.Template, shared: dict) -> list[tuple[str, str]]
 def build() -> None:
     settings, split = params.load(), "val"
     names = voc.read_list(VOC, split)
-    claims = json.loads((REPORTS / "claims.json").read_text())
-    page = (TABLES / "table1.md").read_text()
+    claims = json.loads((REPORTS / "claims.json").read_text(encoding="utf-8"))
+    page = (TABLES / "table1.md").read_text(encoding="utf-8")
     sources = executed_notebooks()
     figures = [f for f in FIGURES if (paths.FIGURES / f"{f.file}.png").is_file()]
     figures = [asdict(f) | {"alt": f.alt, "source": sources[f.notebook]} for f in figures]
@@ -214,15 +214,15 @@ def build() -> None:
         legend=legend,
         notebooks=notebook_pages(environment.get_template("notebook.html.j2"), shared),
     )
-    (SITE / "index.html").write_text(index)
+    (SITE / "index.html").write_text(index, encoding="utf-8")
 
 
 def write_readme(environment: jinja2.Environment, shared: dict, figures: list[dict], table1: str) -> None:
     """reports/README.md"""
-    claims = (TABLES / "claims.md").read_text().split("\n\n", 2)[2]
+    claims = (TABLES / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[2]
     template = environment.get_template("README.md.j2")
     text = template.render(shared, results=table1.split("\n\n")[3], claims=claims, figures=figures)
-    (REPORTS / "README.md").write_text(text.rstrip() + "\n")
+    (REPORTS / "README.md").write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 def empty_site() -> None:
@@ -236,12 +236,14 @@ def empty_site() -> None:
 
 def write_assets(data: dict) -> None:
     """Style, script and the browser's data."""
-    style = (TEMPLATES / "style.css").read_text() + HtmlFormatter(style="bw").get_style_defs(".highlight")
-    (SITE / "assets" / "style.css").write_text(style + "\n")
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + HtmlFormatter(style="bw").get_style_defs(
+        ".highlight"
+    )
+    (SITE / "assets" / "style.css").write_text(style + "\n", encoding="utf-8")
     shutil.copy2(TEMPLATES / "app.js", SITE / "assets")
-    (SITE / "assets" / "data.js").write_text(f"window.BROWSER = {json.dumps(data)};\n")
+    (SITE / "assets" / "data.js").write_text(f"window.BROWSER = {json.dumps(data)};\n", encoding="utf-8")
     if not (SITE / "provenance.js").exists():  # written again when DVC has finished, so it is no output of this stage
-        (SITE / "provenance.js").write_text("window.PROVENANCE = null;\n")
+        (SITE / "provenance.js").write_text("window.PROVENANCE = null;\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

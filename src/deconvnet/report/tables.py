@@ -70,7 +70,8 @@ def write(table1: pd.DataFrame, results: pd.DataFrame, caption: str, folder: Pat
         f"be compared with ours.\n\n{markdown(results)}\n\n"
         f"## Table 1\n\nIoU of each class, in %; the best of the published and of ours in bold. Published: "
         f"VOC 2012 test; † unverified, ‡ partly unverified.\n\n{classes.to_markdown(disable_numparse=True)}"
-        f"\n\nSources of the published numbers:\n\n{sources}\n\n{made_by('evaluate')}\n"
+        f"\n\nSources of the published numbers:\n\n{sources}\n\n{made_by('evaluate')}\n",
+        encoding="utf-8",
     )
 
 
@@ -177,8 +178,10 @@ def write_confusion(counted: dict, methods: dict[str, str], folder: Path) -> Non
 
 def for_readme(folder: Path, readme: str) -> str:
     """The README with the results and claims of the tables in `folder` between its marks: no number typed by hand."""
-    results = (folder / "table1.md").read_text().split("# Results\n\n")[1].split("## Table 1")[0].strip()
-    claims = (folder / "claims.md").read_text().split("\n\n", 2)[2].strip()
+    results = (
+        (folder / "table1.md").read_text(encoding="utf-8").split("# Results\n\n")[1].split("## Table 1")[0].strip()
+    )
+    claims = (folder / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[2].strip()
     for name, text in (("results", results), ("claims", claims)):
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         head, rest = readme.split(begin)
@@ -192,4 +195,4 @@ def markdown(table: pd.DataFrame) -> str:
 
 if __name__ == "__main__":  # after a run that is to be committed: python -m deconvnet.report.tables
     readme = paths.ROOT / "README.md"
-    readme.write_text(for_readme(paths.TABLES, readme.read_text()))
+    readme.write_text(for_readme(paths.TABLES, readme.read_text(encoding="utf-8")), encoding="utf-8")

@@ -64,7 +64,7 @@ def lock_stage() -> None:
         return
     path = stage_dir(stage).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _lock = path.open("w")
+    _lock = path.open("w", encoding="utf-8")
     try:
         fcntl.flock(_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -86,7 +86,7 @@ def resume_dir(name: str, inputs: Callable[[], dict[str, str]], outputs: Iterabl
     lock_stage()
     folder = stage_dir(stage) / re.sub(r"\W+", "_", name)
     record, expected = folder / "inputs.json", inputs() | {"code": code_fingerprint()}
-    known = json.loads(record.read_text()) if record.is_file() else None
+    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
     if known != expected:
         if known:
             changed = ", ".join(key for key in expected if known.get(key) != expected[key])
@@ -106,7 +106,9 @@ def _empty(folders: Iterable[Path]) -> None:
 def code_fingerprint() -> str:
     """A hash over the modules of this package that the process has loaded and that can change a number."""
     loaded = {name.removeprefix("deconvnet."): m for name, m in sys.modules.items() if name.startswith("deconvnet.")}
-    return fingerprint({name: Path(m.__file__).read_text() for name, m in loaded.items() if not is_harmless(name)})
+    return fingerprint(
+        {name: Path(m.__file__).read_text(encoding="utf-8") for name, m in loaded.items() if not is_harmless(name)}
+    )
 
 
 def save_checkpoint(path: Path, state: dict) -> None:

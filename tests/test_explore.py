@@ -15,6 +15,7 @@ from torch import nn
 from deconvnet import DeconvNet, FCN8s, explore
 from deconvnet.config import params
 from deconvnet.config.schema import Kernel
+from deconvnet.data import photograph
 from deconvnet.evaluation import decoder_energy
 
 KERNEL = Kernel(gaussian_weight=1, gaussian_xy=2, bilateral_weight=3, bilateral_xy=4, bilateral_rgb=5)
@@ -71,7 +72,7 @@ def test_each_control_changes_its_picture_without_scoring_the_image_again(explor
     assert change("image", "b", result) == {"deconvnet": len(PROPOSALS) + 1, "fcn": 1}
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 700, 3), np.uint8)).save(tmp_path / "mine.png")
     change("image", str(tmp_path / "mine.png"), result)
-    assert max(explorer.image.shape) == explore.MAX_SIDE_PX
+    assert max(explorer.image.shape) == photograph.MAX_SIDE_PX
     assert explorer.ground_truth is None
     controls["image"].value = "nowhere.jpg"
     assert "'nowhere.jpg' is neither an image of val (a … b) nor a file" in message.value

@@ -9,20 +9,17 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
 from deconvnet.config import paths
 from deconvnet.config.errors import UserError
 from deconvnet.config.schema import Kernel
-from deconvnet.data import voc
+from deconvnet.data import photograph, voc
 from deconvnet.evaluation import decoder_energy
 from deconvnet.images import crops
 from deconvnet.images.store import load_proposals
 from deconvnet.inference import aggregate, crf, ensemble
-from deconvnet.predict import Predictor, read_photograph
+from deconvnet.predict import Predictor
 from deconvnet.report import figures
-
-MAX_SIDE_PX = 500  # larger photographs are reduced to the size of VOC's
 
 
 class Explorer:
@@ -41,9 +38,7 @@ class Explorer:
             self.image, self.ground_truth = voc.read_image(paths.VOC, source), voc.read_labels(paths.VOC, source)
             proposals = load_proposals("val")[source]
         elif Path(source).is_file():
-            image = Image.fromarray(read_photograph(Path(source)))
-            image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
-            self.image, self.ground_truth = np.array(image), None
+            self.image, self.ground_truth = photograph.reduce(photograph.read(Path(source))), None
             proposals = self.predictor.boxes(self.image)
         else:
             raise UserError(

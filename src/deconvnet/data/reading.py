@@ -90,24 +90,28 @@ def read_bytes(path: Path, missing: str) -> bytes:
         raise FileError(path, f"cannot be read ({reason})", "Put it right, or take it out of the lists") from None
 
 
-def decode(path: Path, kind: str, missing: str) -> Image.Image:
-    """The picture of a JPEG or PNG file, with all its pixels. Raises FileError if the file does not give it."""
+def decode(path: Path, kind: str | None, missing: str) -> Image.Image:
+    """The picture of a file of one kind, JPEG or PNG, or of any (None), with all its pixels. Raises FileError if the
+    file does not give it.
+    """
     content = read_bytes(path, missing)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata, which nothing here reads ...
             warnings.simplefilter("error", Image.DecompressionBombWarning)  # ... but not of memory
-            image = Image.open(io.BytesIO(content), formats=[kind])
+            image = Image.open(io.BytesIO(content), formats=kind and [kind])
             image.load()  # open() reads the header only; this finds truncated files
             return image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         limit = f"{Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
-        raise FileError(path, f"has more than {limit}", "Scale the picture and its masks down") from None
+        advice = "Scale it down, a photograph of a data set with its masks"
+        raise FileError(path, f"has more than {limit}", advice) from None
     except Exception as error:  # for a broken file PIL raises a dozen kinds, zlib's and struct's among them
         # the message of UnidentifiedImageError ends in an address in memory
         reason = "it begins otherwise" if isinstance(error, UnidentifiedImageError) else error
-        advice = f"Fetch it again, or convert it to {kind}"
-        raise FileError(path, f"is not a complete {kind} file ({reason})", advice) from error
+        advice = f"Fetch it again, or convert it to {kind or 'PNG'}"
+        what = f"{kind} file" if kind else "picture"
+        raise FileError(path, f"is not a complete {what} ({reason})", advice) from error
 
 
 def read_mask(path: Path, missing: str) -> np.ndarray:

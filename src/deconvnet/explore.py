@@ -1,6 +1,7 @@
 """The explorer of notebooks/explore.ipynb: one image, every setting of inference, about a second per change on a CPU.
 
-The networks run once per image; what a slider changes is computed again.
+The networks run once per image, and DeconvNet once more for a proposal whose layers are shown; what a slider changes is
+computed again.
 """
 
 import io
@@ -44,7 +45,7 @@ class Explorer:
             raise UserError(
                 f"Not found: '{source}' is neither an image of val ({self.names[0]} … {self.names[-1]}) nor a file."
             )
-        self.source = source
+        self.source, self.shown = source, None
         more = self.settings.inference.model_copy(update={"num_proposals": self.max_proposals})
         self.proposals = aggregate.select_proposals(proposals, self.image.shape[:2], more)
         net, options = self.predictor.deconvnet, self.settings.inference
@@ -85,10 +86,12 @@ class Explorer:
         are fewer, the last one.
         """
         proposal = min(proposal, len(self.proposals) - 1)
-        box = self.proposals[proposal]
-        net = self.predictor.deconvnet
-        picture = crops.crop_boxes(self.image, box[None], net.size)[0].permute(1, 2, 0).byte().numpy()
-        maps = decoder_energy.forward(net, picture[None])[name][0]
+        if self.shown is None or self.shown[0] != proposal:
+            net, box = self.predictor.deconvnet, self.proposals[proposal]
+            picture = crops.crop_boxes(self.image, box[None], net.size)[0].permute(1, 2, 0).byte().numpy()
+            self.shown = proposal, picture, decoder_energy.forward(net, picture[None])
+        _, picture, of_layer = self.shown
+        maps = of_layer[name][0]
         strongest = maps.square().sum(dim=(1, 2)).argsort(descending=True)[:channels]
         figure, axes = plt.subplots(1, channels + 1, figsize=(1.6 * (channels + 1), 1.9), layout="constrained")
         axes[0].imshow(picture)

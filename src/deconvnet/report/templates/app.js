@@ -58,12 +58,13 @@ function browse({ images, methods, steps }) {
     const files = `images/val/${image.name}`;
     const rows = methods.length + 1;
     count.textContent = steps[step];
-    slider.setAttribute("aria-valuetext", `${steps[step]} proposals`);
+    const proposals = steps[step] === 1 ? "1 proposal" : `${steps[step]} proposals`;
+    slider.setAttribute("aria-valuetext", proposals);
     tiles.replaceChildren(
       tile("image", null, `${files}.jpg`, 0, 1, image.ratio),
       tile("ground truth", null, `${files}.png`, 0, rows, image.ratio),
       ...methods.map(([key, title], i) => tile(title, image.methods[key], `${files}.png`, i + 1, rows, image.ratio)),
-      tile(`DeconvNet with ${steps[step]} proposals`, image.steps[step], `${files}_steps.png`, step, steps.length, image.ratio),
+      tile(`DeconvNet with ${proposals}`, image.steps[step], `${files}_steps.png`, step, steps.length, image.ratio),
     );
   }
   // The address names the image that a reader chose, so that it can be pointed at: index.html#image=val_00001.

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from deconvnet import DeconvNet, FCN8s
@@ -116,7 +118,7 @@ def test_vgg16_gives_fc6_and_fc7_from_matrices(tmp_path, rng):
     encoder = Encoder(NARROW["blocks"], NARROW["fc"], fc_kernel=2, bn_eps=None, std=1.0)
     layers = random_layers(encoder, rng)
     matrix = layers["fc6"][0].reshape(10, 8 * 2 * 2)
-    layers |= {"fc6": [matrix, layers["fc6"][1]], "fc8": [np.ones((5, 10), np.float32)]}
+    layers |= {"fc6": [matrix, layers["fc6"][1]], "fc8": [np.ones((5, 10), np.float32), np.ones(5, np.float32)]}
     write(tmp_path / "vgg.caffemodel", layers, 1)
     encoder.load_state_dict(caffe.convert(encoder, caffe.read(tmp_path / "vgg.caffemodel")))
     pool5 = rng.normal(size=(8, 2, 2)).astype(np.float32)
@@ -126,8 +128,8 @@ def test_vgg16_gives_fc6_and_fc7_from_matrices(tmp_path, rng):
     np.testing.assert_allclose(found.numpy().ravel(), expected, rtol=1e-5)
 
 
-def prototxt(newer: bool, old_bias: bool, height: int, width: int) -> str:
-    """The authors' description of FCN-8s, with the widths of NARROW."""
+def prototxt(newer: bool, old_bias: bool, height: int, width: int, scaled: bool = False) -> str:
+    """The authors' description of FCN-8s, with the widths of NARROW; `scaled`: of FCN-8s "at once"."""
     name = {key: names[-1 if newer else 0] for key, names in caffe.FCN_NAMES.items()}
     lines = [f'input: "data" input_shape {{ dim: 1 dim: 3 dim: {height} dim: {width} }}']
 
@@ -146,6 +148,9 @@ def prototxt(newer: bool, old_bias: bool, height: int, width: int) -> str:
                      f"convolution_param {{ num_output: 21 kernel_size: {kernel} stride: {stride} "
                      f"bias_term: {str(bias).lower()} }}")  # fmt: skip
 
+    def scale(pool):
+        return layer("Scale", f"scale_{pool}", [pool]) if scaled else pool
+
     def crop(top, bottom, like, offset):
         return layer("Crop", top, [bottom, like], f"crop_param {{ axis: 2 offset: {offset} }}")
 
@@ -156,23 +161,28 @@ def prototxt(newer: bool, old_bias: bool, height: int, width: int) -> str:
         pools.append(x)
     x = conv("fc7", conv("fc6", x, NARROW["fc"], 7), NARROW["fc"], 1)
     x = up(name["up2_fc7"], conv(name["score_fc7"], x, 21, 1, relu=False), 4, 2, bias=old_bias)
-    pool4 = crop("pool4c", conv(name["score_pool4"], pools[3], 21, 1, relu=False), x, 5)
+    pool4 = crop("pool4c", conv(name["score_pool4"], scale(pools[3]), 21, 1, relu=False), x, 5)
     x = up(name["up2_pool4"], layer("Eltwise", "fused4", [x, pool4]), 4, 2)
-    pool3 = crop("pool3c", conv(name["score_pool3"], pools[2], 21, 1, relu=False), x, 9)
+    pool3 = crop("pool3c", conv(name["score_pool3"], scale(pools[2]), 21, 1, relu=False), x, 9)
     x = up(name["up8"], layer("Eltwise", "fused3", [x, pool3]), 16, 8)
     crop("score", x, "data", 31)
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize(("newer", "old_bias", "version"), [(False, False, 1), (False, True, 1), (True, False, 2)])
+@pytest.mark.parametrize(
+    ("newer", "old_bias", "scaled", "version"),
+    [(False, False, False, 1), (False, True, False, 1), (True, False, False, 2), (True, False, True, 2)],
+)
 @pytest.mark.parametrize("size", [(96, 64), (75, 101)])
-def test_fcn8s_gives_the_scores_of_opencvs_caffe_importer(tmp_path, rng, newer, old_bias, version, size):
+def test_fcn8s_gives_the_scores_of_opencvs_caffe_importer(tmp_path, rng, newer, old_bias, scaled, version, size):
     net = FCN8s(**NARROW, size=224, bn_eps=None, padding="image").eval()
     layers = random_layers(net, rng, newer)
     if old_bias:
         layers["score2"].append(rng.normal(size=21).astype(np.float32))
+    if scaled:  # the authors' are 0.0001 and 0.01
+        layers |= {"scale_pool3": [np.float32([0.3])], "scale_pool4": [np.float32([7])]}
     write(tmp_path / "fcn.caffemodel", layers, version)
-    (tmp_path / "fcn.prototxt").write_text(prototxt(newer, old_bias, *size))
+    (tmp_path / "fcn.prototxt").write_text(prototxt(newer, old_bias, *size, scaled))
     net.load_state_dict(caffe.convert(net, caffe.read(tmp_path / "fcn.caffemodel")))
     image = rng.uniform(0, 255, (1, 3, *size)).astype(np.float32)
 
@@ -208,3 +218,90 @@ def test_messages_for_files_that_cannot_be_used(tmp_path, rng):
         caffe.convert(net, layers | {"bnfc6": layers["bnfc6"][:1]})
     with pytest.raises(UserError, match=r"is of another network: conv1_1 has .* and \d+ more"):
         caffe.convert(DeconvNet(**NARROW | {"blocks": ((5, 1),) * 5}, size=32), layers)
+
+
+def networks() -> dict[str, nn.Module]:
+    return {
+        "deconvnet": DeconvNet(**NARROW, size=32),
+        "fcn8s": FCN8s(**NARROW, size=224, bn_eps=None, padding="image"),
+        "vgg16": Encoder(NARROW["blocks"], NARROW["fc"], fc_kernel=2, bn_eps=None, std=1.0),
+    }
+
+
+NETWORKS = networks()
+EXTRA = {  # layers that Caffe's networks have beside these, and the sizes of their blobs
+    "scale3": [8], "scale_pool4": [8], "scale_pool3": [1, 1], "prelu2": [4], "conv2_1/bn": [4, 4, 1], "bias": [8],
+    "conv2_1/scale": [4, 4], "fc6b": [100, 10], "seg-score-voc": [8, 2], "recurrent": [6, 6, 6], "scalar": [1],
+    "empty": [0], "conv6_1": [72, 8], "fc7_scale": [10, 10], "norm": [10],
+}  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(NETWORKS)), st.sampled_from([1, 2]), st.data())
+def test_layers_that_a_network_lacks_are_named(tmp_path_factory, kind, version, data):
+    """Wherever they lie in the file. Only classifiers behind fc7 are left out, by an encoder."""
+    layers, rng = random_layers(NETWORKS[kind], np.random.default_rng(0)), np.random.default_rng(1)
+    extra = data.draw(st.lists(st.sampled_from(sorted(EXTRA)), min_size=1, max_size=3, unique=True))
+    items = list(layers.items())
+    for name in extra:
+        blobs = [rng.normal(size=size).astype(np.float32) for size in EXTRA[name]]
+        behind_fc7 = [key for key, _ in items].index("fc7") + 1
+        last = len(items) if name != "fc6b" else behind_fc7 - 1  # behind fc7 it would be a classifier of ten classes
+        items.insert(data.draw(st.integers(0, last)), (name, blobs))
+    path = tmp_path_factory.getbasetemp() / "extra.caffemodel"
+    write(path, dict(items), version)
+    with pytest.raises(UserError, match="has no place for the weights of") as failed:
+        caffe.convert(NETWORKS[kind], caffe.read(path))
+    assert all(name in str(failed.value) for name in extra)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), st.booleans())
+def test_only_an_encoder_does_without_classifiers(classes, first):
+    """VGG-16's fc8, or the two heads of a detector. The same layer before fc7 would change what fc7 gets."""
+    head = {"head": [np.ones(10 * classes, np.float32), np.ones(classes, np.float32)]}
+    for kind, network in NETWORKS.items():
+        layers = random_layers(network, np.random.default_rng(0))
+        given = head | layers if first else layers | head
+        if kind == "vgg16" and not first:
+            for key, value in caffe.convert(network, layers).items():
+                assert torch.equal(value, caffe.convert(network, given)[key])
+        else:
+            with pytest.raises(UserError, match="no place for the weights of head"):
+                caffe.convert(network, given)
+
+
+def test_two_layers_of_one_name(tmp_path, rng):
+    """Equal ones, as of shared weights, are one layer; otherwise nothing says which is meant."""
+    network = NETWORKS["fcn8s"]
+    layers = random_layers(network, rng)
+    for version in (1, 2):
+        write(tmp_path / "one", layers, version)
+        write(tmp_path / "other", {"fc7": layers["fc7"]}, version)
+        (tmp_path / "twice").write_bytes((tmp_path / "one").read_bytes() + (tmp_path / "other").read_bytes())
+        assert list(caffe.read(tmp_path / "twice")) == list(layers)
+        write(tmp_path / "other", {"fc7": [layers["fc7"][0] + 1, layers["fc7"][1]]}, version)
+        (tmp_path / "twice").write_bytes((tmp_path / "one").read_bytes() + (tmp_path / "other").read_bytes())
+        with pytest.raises(UserError, match="two layers named fc7 with other weights"):
+            caffe.read(tmp_path / "twice")
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(NETWORKS)), st.data())
+def test_blobs_too_many_or_too_few_are_refused(kind, data):
+    network = NETWORKS[kind]
+    layers = random_layers(network, np.random.default_rng(0))
+    name = data.draw(st.sampled_from(sorted(layers.keys() - {"score2"})))  # the first FCN-8s has a bias there
+    blobs = layers[name]
+    added = np.ones(data.draw(st.sampled_from([0, 1, blobs[-1].size])), np.float32)
+    spoilt = data.draw(st.sampled_from([[*blobs, added], blobs[:-1], [*blobs[:-1], blobs[-1].ravel()[1:]]]))
+    with pytest.raises(UserError, match=f"{name} (has .* weights where this network has|is missing)"):
+        caffe.convert(network, layers | {name: spoilt})
+
+
+@pytest.mark.parametrize("size", [0, 1, 20])
+def test_a_bias_of_another_size_is_not_moved(rng, size):
+    layers = random_layers(NETWORKS["fcn8s"], rng)
+    layers["score2"].append(np.ones(size, np.float32))
+    with pytest.raises(UserError, match="score2 has"):
+        caffe.convert(NETWORKS["fcn8s"], layers)

@@ -55,7 +55,7 @@ def read(path: Path) -> dict[str, list[np.ndarray]]:
     """Layer name → its blobs, flat float32 arrays, of a file with V1 or V2 layers. Layers without weights are left out.
 
     Blobs are flat since Caffe versions wrote the same weights with four dimensions, two and one.
-    Raises UserError if the file is absent, cut short, or no caffemodel.
+    Raises UserError if the file is absent, cut short, or no caffemodel, or if two layers of one name differ.
     """
     net, layers = net_message(), {}
     try:
@@ -63,7 +63,10 @@ def read(path: Path) -> dict[str, list[np.ndarray]]:
         for layer in [*net.layers, *net.layer]:
             blobs = [np.frombuffer(b.data or b.double_data, "<f4" if b.data else "<f8") for b in layer.blobs]
             if blobs:
-                layers[layer.name.decode(errors="replace")] = [blob.astype(np.float32) for blob in blobs]
+                name, blobs = layer.name.decode(errors="replace"), [blob.astype(np.float32) for blob in blobs]
+                if name in layers and not same(layers[name], blobs):
+                    raise UserError(f"{path} has two layers named {name} with other weights: which one is meant?")
+                layers[name] = blobs
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except (DecodeError, ValueError):
@@ -73,6 +76,10 @@ def read(path: Path) -> dict[str, list[np.ndarray]]:
             f"{path} holds no layer with weights: it is no caffemodel, or only the description of a network."
         )
     return layers
+
+
+def same(some: list[np.ndarray], others: list[np.ndarray]) -> bool:
+    return len(some) == len(others) and all(map(np.array_equal, some, others))
 
 
 FCN_NAMES = {  # ours → the names of the first published files and of the later ones
@@ -109,7 +116,27 @@ def move_bias(layers: dict[str, list[np.ndarray]], name: str, takes: str) -> dic
     if len(layers.get(name, ())) != 2 or len(layers.get(takes, ())) != 2:
         return layers
     (kernel, bias), (other, its_bias) = layers[name], layers[takes]
+    if bias.shape != its_bias.shape:
+        return layers
     return layers | {name: [kernel], takes: [other, its_bias + bias]}
+
+
+def fold_scale(layers: dict[str, list[np.ndarray]], name: str, into: str) -> dict[str, list[np.ndarray]]:
+    """Multiplies the kernel of a layer by the one factor of the Scale layer before it, as in FCN-8s "at once"."""
+    if into not in layers or [blob.size for blob in layers.get(name, ())] != [1]:
+        return layers
+    (factor,), (kernel, *bias) = layers[name], layers[into]
+    return {key: blobs for key, blobs in layers.items() if key != name} | {into: [factor * kernel, *bias]}
+
+
+def is_classifier(name: str, layers: dict[str, list[np.ndarray]], encoder: nn.Module) -> bool:
+    """Whether a layer is fully connected and behind fc7, as VGG-16's fc8: an encoder can do without it.
+
+    Any other layer changes what its followers get, even one that only scales.
+    """
+    names, sizes = list(layers), [blob.size for blob in layers[name]]
+    behind = "fc7" in names[: names.index(name)]
+    return behind and len(sizes) == 2 and sizes[0] == sizes[1] * encoder.fc7.conv.out_channels
 
 
 def convert(network: nn.Module, layers: dict[str, list[np.ndarray]]) -> dict[str, torch.Tensor]:
@@ -117,15 +144,20 @@ def convert(network: nn.Module, layers: dict[str, list[np.ndarray]]) -> dict[str
 
     Batch norm: the release's inference file holds the scale and shift that its averaged statistics were folded into,
     so ours get mean 0 and variance 1. A file from training holds no statistics at all: `batch_norm.fix_batch_norm`
-    must then follow. Raises UserError naming layers that are missing or have another number of weights.
+    must then follow. Raises UserError naming layers that are missing, have another number of weights, or have weights
+    and no place in `network`: what they do would be lost.
     """
     state, problems = {key: value.clone() for key, value in network.state_dict().items()}, []
     layers = move_bias(layers, "score2", "score-pool4")
+    for pool in ("pool3", "pool4"):
+        layers = fold_scale(layers, f"scale_{pool}", f"score_{pool}")
+    unused = dict.fromkeys(layers)
     for path, module in layers_with_weights(network):
         found = [name for name in caffe_names(path) if name in layers]
         if not found:
             problems.append(f"{' or '.join(caffe_names(path))} is missing")
             continue
+        del unused[found[0]]
         blobs, keys = layers[found[0]], [f"{path}.{name}" for name, _ in module.named_parameters()]
         sizes, expected = [blob.size for blob in blobs], [state[key].numel() for key in keys]
         if sizes != expected:
@@ -136,10 +168,14 @@ def convert(network: nn.Module, layers: dict[str, list[np.ndarray]]) -> dict[str
             state[f"{path}.weight"] *= (1 + module.eps) ** 0.5
             state[f"{path}.running_mean"].zero_()
             state[f"{path}.running_var"].fill_(1)
+    encoder = getattr(network, "encoder", network)
+    if encoder is network:
+        unused = {name: None for name in unused if not is_classifier(name, layers, encoder)}
+    if unused:
+        problems.insert(0, f"this network has no place for the weights of {', '.join(unused)}")
     if problems:
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(f"The caffemodel is of another network: {'; '.join(problems[:5])}{more}.")
-    encoder = getattr(network, "encoder", network)
     prefix = "" if encoder is network else "encoder."
     first = f"{prefix}blocks.0.conv1_1.conv.weight"
     state[first] = state[first].flip(1) * encoder.std

@@ -114,7 +114,8 @@ def test_table1_sets_the_paper_beside_this_run(smoke):
     page = (smoke / "reports" / "tables" / "table1.md").read_text()
     assert "icons val, 8 images" in page
     assert f"experiment {experiment_of(smoke)}" in page
-    assert "unverified" in page
+    assert "arXiv:1505.04366" in page
+    assert page.count("unverified") == 3  # the note, and two means
 
 
 def test_predictions_fit_their_images(smoke):

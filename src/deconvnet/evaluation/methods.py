@@ -14,5 +14,8 @@ METHODS = {
 
 
 def published() -> pd.DataFrame:
-    """Per-class and mean IoU in % on VOC 2012 test, a row per method; `provenance` is the source of each number."""
+    """Class and mean IoU in % on VOC 2012 test, a row per method; `source` says where each number of the row is from.
+
+    A class whose number has no source is NaN. A mean without one is "unverified".
+    """
     return pd.read_csv(files("deconvnet.evaluation") / "table1.csv", index_col="method")

@@ -192,9 +192,10 @@ def build() -> None:
         shutil.copy2(path, SITE / "images")
     write_assets(browser(names[: settings.report.browser_images], settings.report.proposal_counts))
 
-    published, best = tables.marked(pd.read_csv(TABLES / "table1.csv", index_col="method"))
+    table1, best = tables.marked(pd.read_csv(TABLES / "table1.csv", index_col="method"))
+    sources = table1.pop("source")
     count_of = Counter(row["verdict"] for row in claims)
-    ((_, result), _) = markdown_tables(TABLES / "table1.md")
+    (_, result), *_ = markdown_tables(TABLES / "table1.md")
     more = [(text, sortable(table), notebook)
             for page, notebook in MORE.items() for text, table in markdown_tables(TABLES / f"{page}.md")]  # fmt: skip
     legend = [(name, f"rgb{tuple(map(int, voc.palette()[k]))}") for k, name in enumerate(voc.CLASSES)]
@@ -207,7 +208,7 @@ def build() -> None:
         results=sortable(result.astype(float)),
         claims=claims_rows(claims),
         resamples=f"{settings.report.resamples:,}",
-        table1=sortable(published, ["ours" if s == "this run" else "" for s in published.pop("source")], best),
+        table1=sortable(table1.assign(source=sources), ["ours" if s == "this run" else "" for s in sources], best),
         more=more,
         figures=figures,
         steps=settings.report.proposal_counts,

@@ -13,13 +13,13 @@ from deconvnet.evaluation.methods import METHODS, published
 
 
 def table1(per_class: dict[str, dict[str, float]], dataset: str, split: str) -> pd.DataFrame:
-    """The published rows, then this run's: class IoU and mean in %, NaN for a class that does not occur.
+    """The published rows, then this run's: class IoU and mean in %. NaN: a class that does not occur, or a published
+    number without a source.
 
     `per_class` maps method → {class: IoU as a fraction, "mean": …}.
     """
     paper = published()
     paper.insert(0, "data", "VOC 2012 test")
-    paper = paper.rename(columns={"provenance": "source"})
     ours = pd.DataFrame(per_class).T[[c for c in paper.columns if c not in ("data", "source")]] * 100
     ours.index = [METHODS[name] for name in ours.index]
     ours.insert(0, "data", f"{dataset} {split}")
@@ -41,36 +41,38 @@ def comparison(metrics: dict[str, dict[str, float]]) -> pd.DataFrame:
 
 
 def marked(table1: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Table 1 with a mark at each method whose numbers have no source († unverified, ‡ partly), and which number is
-    the best of its class, among the published ones and among ours.
+    """Table 1 with a mark at each method whose mean has no source († unverified), and which number is the best of its
+    class, among the published ones and among ours.
     """
     numbers = table1.drop(columns=["data", "source"])
     best = numbers.groupby(table1["source"] == "this run").transform("max") == numbers
-    sources = [str(source) for source in table1["source"]]
-    marks = ["†" if s.startswith("unverified") else "‡" if "unverified" in s else "" for s in sources]
-    names = [f"{method}{mark}" for method, mark in zip(table1.index, marks, strict=True)]
-    index = pd.Index(names, name="method")
+    marks = table1["source"].map({"unverified": "†"}).fillna("")
+    index = pd.Index(table1.index + marks, name="method")
     return table1.set_axis(index), best.set_axis(index)
 
 
 def write(table1: pd.DataFrame, results: pd.DataFrame, caption: str, folder: Path) -> None:
-    """table1.csv, and table1.md with the five methods first and every class below."""
+    """table1.csv, and table1.md: the five methods, every class, and the published means with their sources."""
     folder.mkdir(parents=True, exist_ok=True)
     table1.to_csv(folder / "table1.csv")
     # A Markdown page is narrower than a printed one: methods become columns.
     shown, best = marked(table1)
+    ours = shown["source"] == "this run"
     numbers = shown.drop(columns=["data", "source"])
     texts = numbers.map(lambda value: "–" if pd.isna(value) else f"{value:.1f}")
-    classes = texts.where(~best, "**" + texts + "**").T
-    classes.columns = [f"{m} ({'paper' if s != 'this run' else s})" for m, s in shown["source"].items()]
-    sources = "\n".join(f"- {m}: {s}" for m, s in table1["source"].items() if s != "this run")
+    texts = texts.where(~best, "**" + texts + "**")
+    by_class = numbers.drop(columns="mean").notna().any(axis=1)
+    classes = texts[by_class].T
+    classes.columns = [f"{m} ({'this run' if own else 'published'})" for m, own in ours[by_class].items()]
+    means = pd.DataFrame({"mean": texts["mean"], "source": shown["source"]})[~ours]
     (folder / "table1.md").write_text(
         f"# Results\n\n{caption}\n\n"
         "Mean IoU and pixel recall of objects by size, in %. The paper's numbers are for VOC 2012 test and cannot "
         f"be compared with ours.\n\n{markdown(results)}\n\n"
-        f"## Table 1\n\nIoU of each class, in %; the best of the published and of ours in bold. Published: "
-        f"VOC 2012 test; † unverified, ‡ partly unverified.\n\n{classes.to_markdown(disable_numparse=True)}"
-        f"\n\nSources of the published numbers:\n\n{sources}\n\n{made_by('evaluate')}\n",
+        "## Table 1\n\nIoU of each class, in %; the best of the published and of ours in bold. Published: VOC 2012 "
+        f"test, the methods and classes whose numbers have a source.\n\n{classes.to_markdown(disable_numparse=True)}"
+        "\n\nThe published means and where the numbers are from; † unverified: no source.\n\n"
+        f"{means.to_markdown(disable_numparse=True)}\n\n{made_by('evaluate')}\n",
         encoding="utf-8",
     )
 

@@ -1,0 +1,62 @@
+"""Table 1: the published rows with their sources, beside this run's."""
+
+import pandas as pd
+import pytest
+
+from deconvnet.data.voc import CLASSES
+from deconvnet.evaluation.methods import METHODS, published
+from deconvnet.report import site, tables
+
+
+def test_every_published_number_has_a_source_or_is_called_unverified():
+    """Class rows are there only where the row says which article has them."""
+    rows = published()
+    assert list(rows.columns) == ["source", *CLASSES, "mean"]
+    classes = rows[list(CLASSES)].notna().any(axis=1)
+    for method, row in rows.iterrows():
+        sources = [part.strip() for part in row["source"].split("; ")]
+        assert sources == ["unverified"] or all("arXiv:" in part for part in sources), method
+        assert classes[method] == sources[0].startswith("classes: "), method
+        assert sources == ["unverified"] or any(part.startswith("mean: ") for part in sources), method
+        assert 0 < row["mean"] < 100
+
+
+def test_rows_with_classes_fit_their_mean():
+    """A mean of 21 classes rounded to a digit, without one of them: the missing background is between 90 and 95 %."""
+    rows = published()[[*CLASSES, "mean"]].dropna(subset=list(CLASSES[1:]))
+    assert sorted(rows.index) == ["EDeconvNet+CRF", "FCN-8s"]
+    background = 21 * rows["mean"] - rows[list(CLASSES[1:])].sum(axis=1)
+    assert background.between(90, 95).all()
+
+
+def table(sources: dict[str, str]) -> pd.DataFrame:
+    published = pd.DataFrame({"source": sources, "cat": 50.0, "dog": float("nan"), "mean": 40.0})
+    ours = pd.DataFrame({"source": "this run", "cat": [20.0], "dog": [30.0], "mean": [25.0]}, index=["FCN-8s"])
+    published.loc[~published["source"].str.contains("classes"), "cat"] = float("nan")
+    whole = pd.concat([published, ours]).rename_axis("method")
+    whole.insert(0, "data", "d")
+    return whole
+
+
+def test_the_page_shows_classes_with_a_source_and_every_mean_with_its_own(tmp_path):
+    sources = {"FCN-8s": "classes: arXiv:1; mean: arXiv:2", "CFM": "mean: arXiv:3", "Old": "unverified"}
+    results = pd.DataFrame({"mean": [25.0]}, index=pd.Index(["FCN-8s"], name="method"))
+    tables.write(table(sources), results, "c", tmp_path)
+    _, (_, classes), (_, means) = site.markdown_tables(tmp_path / "table1.md")
+    assert list(classes.columns) == ["FCN-8s (published)", "FCN-8s (this run)"]
+    assert classes.loc["cat"].tolist() == ["**50.0**", "**20.0**"]
+    assert classes.loc["dog"].tolist() == ["–", "**30.0**"]
+    assert means["source"].to_dict() == {"FCN-8s": sources["FCN-8s"], "CFM": sources["CFM"], "Old†": "unverified"}
+    assert set(means["mean"]) == {"**40.0**"}
+
+
+def test_a_partly_sourced_row_is_not_marked_and_an_unverified_one_is():
+    shown, best = tables.marked(table({"CFM": "mean: arXiv:3", "Old": "unverified"}))
+    assert list(shown.index) == ["CFM", "Old†", "FCN-8s"]
+    assert best["mean"].tolist() == [True, True, True]
+    assert best["dog"].tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("method", METHODS.values())
+def test_the_five_methods_have_a_sourced_mean(method):
+    assert "mean: " in published().loc[method, "source"]

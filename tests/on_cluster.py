@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-import pandas as pd
 import torch
 from distributed import Client
 
@@ -35,7 +34,7 @@ KERNEL = schema.Kernel(gaussian_weight=3, gaussian_xy=3, bilateral_weight=5, bil
 def work(where: str) -> dict[str, str]:
     """Hashes of proposals, score maps, label maps after the CRF, and what is measured on them."""
     os.environ["DVC_STAGE"] = where  # each run keeps its own finished images
-    settings, names, objects = params.load(), voc.read_list(VOC, "val"), pd.read_csv(OBJECTS)
+    settings, names, objects = params.load(), voc.read_list(VOC, "val"), voc.read_objects(OBJECTS, "val")
     found = edge_boxes.propose(VOC, names, settings.proposals, "gradient")
     net = weights.load(build.make_deconvnet(settings), "deconvnet")
     score_split.score_split("deconvnet", net, names, found, settings.inference)

@@ -34,7 +34,8 @@ def project(tmp_path_factory) -> Path:
     (folder / "params.yaml").write_text(params.dump(params.compose("smoke")))
     icon_scenes.generate(folder / "data" / "voc", train=0, dev=0, val=IMAGES)
     names = voc.read_list(folder / "data" / "voc", "val")
-    voc.objects(folder / "data" / "voc", names).to_csv(folder / "data" / "objects.csv", index=False)
+    objects = voc.objects(folder / "data" / "voc", names).assign(split="val")
+    objects.to_csv(folder / "data" / "objects.csv", index=False)
     torch.manual_seed(0)
     net = build.make_deconvnet(params.validate(params.compose("smoke"), "smoke"))
     for parameter in net.parameters():

@@ -156,7 +156,13 @@ def objects(folder, names) -> pd.DataFrame:
             box = columns[0], lines[0], columns[-1] + 1, lines[-1] + 1
             label = int(votes.argmax()) + 1
             rows.append((name, instance, label, *map(int, box), int(pixels[instance]), width, height))
-    return pd.DataFrame(rows, columns=OBJECT_COLUMNS)
+    table = pd.DataFrame(rows, columns=OBJECT_COLUMNS)
+    return table.astype(dict.fromkeys(OBJECT_COLUMNS[1:], int))  # also without any row
+
+
+def read_objects(path, split: str) -> pd.DataFrame:
+    """The rows of objects.csv that are of `split`. The only reader of that file: an id is text, 000032 and NA too."""
+    return pd.read_csv(path, dtype={"image": str}, keep_default_na=False).query("split == @split")
 
 
 def size_bin(objects: pd.DataFrame, small: float, medium: float) -> pd.Series:

@@ -150,6 +150,8 @@ def claims_table(
             row |= {"runs": len(compared), "seeds": 1 if ablation else len(compared)}
             rows.append(row | {"measured": "; ".join([claim.measured, *notes])})
         else:  # no ablation of this experiment, or a val without ground truth
+            if ablation or not claim.needs:
+                row["measured"] += "; val has nothing to measure it on"
             rows.append(row | {"effect": None, "ci": [None, None], "runs": 0, "seeds": 0, "verdict": "not run"})
     return rows
 

@@ -48,6 +48,7 @@ def compare(known: dict, other: dict) -> list[str]:
     for method in METHODS:
         for metric, found in known[method].items():
             value, mean, allowed = other[method][metric], statistics.mean(found["values"]), found["tolerance"]
+            value = math.nan if value is None else value  # how JSON writes what could not be measured
             verdict = "ok" if abs(value - mean) <= allowed else "FAILED"
             lines.append(
                 f"{verdict} {method}.{metric}: {value:.4f}, {len(found['values'])} runs {mean:.4f}, "

@@ -1,4 +1,7 @@
-"""The pictures of the notebooks and of reports/figures, the same byte for byte each time."""
+"""The pictures of the notebooks and of reports/figures, the same byte for byte each time.
+
+Titles and captions may hold ids: a $ begins no formula there, and they may be long or in any script.
+"""
 
 from pathlib import Path
 from textwrap import fill
@@ -9,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Patch, Rectangle
 
 from deconvnet.data.voc import CLASSES, VOID, colorize
@@ -26,10 +30,31 @@ def save(figure: Figure, path: Path, caption: str = "") -> None:
         figure.set_layout_engine("none")  # the canvas grows by the caption; layout and legends must not move
         for legend in figure.legends:
             legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
-        lines = fill(caption, max(int(16 * figure.get_figwidth()), 40))  # characters of 8 pt to an inch
-        figure.text(0.5, lowest / figure.get_figheight(), lines, fontsize=8, color="0.2", ha="center", va="top")
+        lines = fill(with_glyphs(caption), max(int(16 * figure.get_figwidth()), 40))  # characters of 8 pt to an inch
+        options = {"fontsize": 8, "color": "0.2", "ha": "center", "va": "top", "parse_math": False}
+        figure.text(0.5, lowest / figure.get_figheight(), lines, **options)
     metadata = {"Software": None, "Description": caption or None}
     figure.savefig(path, dpi=110, metadata=metadata, bbox_inches="tight", pad_inches=0.08)
+
+
+def with_glyphs(text: str) -> str:
+    """`text` with escapes for the letters that matplotlib's font lacks: it would draw the same box for all of them."""
+    font = get_font(findfont(FontProperties()))
+    return "".join(c if c == "\n" or font.get_char_index(ord(c)) else ascii(c)[1:-1] for c in text)
+
+
+def title_of(text: str) -> str:
+    """`text` as a title: of long lines the middle is left out."""
+    lines = with_glyphs(text).split("\n")
+    return "\n".join(line if len(line) <= 36 else f"{line[:20]}…{line[-15:]}" for line in lines)
+
+
+def say_if_empty(axis: plt.Axes) -> None:
+    """Writes into a diagram without a number that there is none: val has no ground truth, or no object."""
+    drawn = [line.get_ydata() for line in axis.lines] + [[bar.get_height()] for bar in axis.patches]
+    if not any(np.isfinite(np.asarray(values, float)).any() for values in drawn):
+        axis.set(xticks=[], yticks=[])
+        axis.text(0.5, 0.5, "Val has nothing to measure this on.", ha="center", fontsize=9, transform=axis.transAxes)
 
 
 def grid(
@@ -49,9 +74,9 @@ def grid(
             axes[i, j].imshow(colorize(picture) if picture.ndim == 2 else picture, interpolation="nearest")
             axes[i, j].set(xticks=[], yticks=[])
         if titles:
-            axes[i, 0].set_ylabel(titles[i], fontsize=8)
+            axes[i, 0].set_ylabel(title_of(titles[i]), fontsize=8, parse_math=False)
     for axis, title in zip(axes[0], columns, strict=True):
-        axis.set_title(title, fontsize=9)
+        axis.set_title(title_of(title), fontsize=9, parse_math=False)
     return figure
 
 
@@ -143,6 +168,7 @@ def bars(table: pd.DataFrame, ylabel: str, title: str) -> Figure:
     table.plot.bar(ax=axis, color=list(LINES[: table.shape[1]]), width=0.8, rot=45 if len(table) > 6 else 0)
     axis.set(ylabel=ylabel, xlabel="", title=title)
     axis.legend(fontsize=7, frameon=False, ncols=table.shape[1])
+    say_if_empty(axis)
     return figure
 
 

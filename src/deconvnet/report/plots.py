@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from deconvnet.evaluation.curves import CHANCE, Curves, Point
-from deconvnet.report.figures import LINES
+from deconvnet.report.figures import LINES, say_if_empty
 
 VERDICTS = {"replicated": (LINES[2], "o"), "not replicated": (LINES[1], "s"), "inconclusive": ("0.45", "D")}
 
@@ -19,6 +19,7 @@ def effects(claims: list[dict]) -> Figure:
     figure, axis = plt.subplots(figsize=(9, 0.42 * len(claims) + 1.3), layout="constrained")
     for y, row in enumerate(reversed(claims)):
         if row["effect"] is None:
+            axis.plot(0, y, " ")  # nothing, but within the limits
             axis.text(0, y, "  not run", va="center", fontsize=8, color="0.4")
         else:
             colour, mark = VERDICTS[row["verdict"]]
@@ -56,6 +57,7 @@ def mean_iou_by_count(curves: Curves) -> Figure:
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False)
+    say_if_empty(axis)
     return figure
 
 
@@ -70,6 +72,7 @@ def sizes(panels: dict[str, Curves]) -> Figure:
         axis.set(xlabel="side of the object's box / side of the image", ylim=(0, None))
         axis.set_title(title, fontsize=9)
         axis.grid(alpha=0.3)
+        say_if_empty(axis)
     axes[0].legend(fontsize=8, frameon=False)
     return figure
 
@@ -86,6 +89,7 @@ def layers(curves: Curves) -> Figure:
     axis.set(ylabel="energy on the target, %", ylim=(0, None))
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False)
+    say_if_empty(axis)
     return figure
 
 

@@ -100,7 +100,7 @@ def verdict(claims: list[dict]) -> str:
 def browser(names: list[str], counts: list[int]) -> dict:
     """The data of the page's image browser; and its pictures: the image, its label maps below each other, its steps."""
     folder = SITE / "images" / "val"
-    folder.mkdir(parents=True)
+    (folder / "steps").mkdir(parents=True)  # a folder, since "a_steps" may be another id
     counts_of, steps = per_image.load(COUNTS / "methods.npz"), per_image.load(COUNTS / "proposals.npz")
     iou = {m: 100 * per_image.mean_iou(counts_of[f"counts/{m}"]) for m in METHODS}
     grown = [100 * per_image.mean_iou(steps[f"proposals/best/{n}"]) for n in counts]
@@ -110,7 +110,7 @@ def browser(names: list[str], counts: list[int]) -> dict:
         ground_truth = voc.read_labels(VOC, name)
         stacked = [ground_truth, *(store.read_prediction(m, name) for m in METHODS)]
         voc.save_mask(folder / f"{name}.png", np.concatenate(stacked))
-        shutil.copy2(STEPS / f"{name}.png", folder / f"{name}_steps.png")
+        shutil.copy2(STEPS / f"{name}.png", folder / "steps" / f"{name}.png")
         values = {m: value_or_none(iou[m][i]) for m in METHODS}
         images.append({"name": name, "ratio": f"{ground_truth.shape[1]} / {ground_truth.shape[0]}", "methods": values,
                        "steps": [value_or_none(g[i]) for g in grown]})  # fmt: skip
@@ -205,7 +205,7 @@ def build() -> None:
         dataset=f"{settings.profile} {split}, {len(names)} images",
         verdicts=[(v, count_of[v]) for v in VERDICTS if count_of[v]],
         means=list(result["this run"].items()),
-        results=sortable(result.astype(float)),
+        results=sortable(result.replace("–", np.nan).astype(float)),
         claims=claims_rows(claims),
         resamples=f"{settings.report.resamples:,}",
         table1=sortable(table1.assign(source=sources), ["ours" if s == "this run" else "" for s in sources], best),

@@ -5,6 +5,7 @@ python -m deconvnet.report.tables        puts the committed results and claims i
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from deconvnet.config import paths
@@ -59,7 +60,7 @@ def write(table1: pd.DataFrame, results: pd.DataFrame, caption: str, folder: Pat
     shown, best = marked(table1)
     ours = shown["source"] == "this run"
     numbers = shown.drop(columns=["data", "source"])
-    texts = numbers.map(lambda value: "–" if pd.isna(value) else f"{value:.1f}")
+    texts = numbers.map(number)
     texts = texts.where(~best, "**" + texts + "**")
     by_class = numbers.drop(columns="mean").notna().any(axis=1)
     classes = texts[by_class].T
@@ -77,8 +78,13 @@ def write(table1: pd.DataFrame, results: pd.DataFrame, caption: str, folder: Pat
     )
 
 
+def number(value: float, digits: int = 1) -> str:
+    """`value`, or a dash if there was nothing to measure: a val without ground truth, a class that does not occur."""
+    return f"{value:.{digits}f}" if np.isfinite(value) else "–"
+
+
 def with_interval(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.1f} [{interval[0]:.1f}, {interval[1]:.1f}]"
+    return f"{value:.1f} [{interval[0]:.1f}, {interval[1]:.1f}]" if np.isfinite(value) else "–"
 
 
 def made_by(notebook: str) -> str:
@@ -127,14 +133,14 @@ def beyond_page(rows: list[dict], errors: dict[str, float], caption: str) -> str
     table = pd.DataFrame({
         "method": [row["method"] for row in rows],
         "mean IoU, % [95 %]": [with_interval(*row["iou"]) if row["iou"] else "–" for row in rows],
-        "background, % of pixels": [f"{row['background']:.1f}" for row in rows],
+        "background, % of pixels": [number(row["background"]) for row in rows],
         "seeds": [row["seeds"] or "–" for row in rows],
     })  # fmt: skip
-    calibrated = pd.Series({m: f"{100 * e:.1f}" for m, e in errors.items()}, name="calibration error, %")
+    calibrated = pd.Series({m: number(100 * e) for m, e in errors.items()}, name="calibration error, %")
     return "\n\n".join((
         f"# Beyond the paper\n\n{caption}. {made_by('claims')}",
         "Aggregation rules, ensemble rules, and DeconvNet without one of its parts. The sum and the mean over the "
-        "proposals at a pixel rank its classes alike: their label maps are the same. "
+        "proposals at a pixel rank its classes alike: their label maps are the same."
         + collapse({row["method"]: row["background"] for row in rows}),
         table.to_markdown(index=False, disable_numparse=True),
         "Calibration: the mean distance of probability and accuracy.",
@@ -143,9 +149,14 @@ def beyond_page(rows: list[dict], errors: dict[str, float], caption: str) -> str
 
 
 def collapse(background: dict[str, float]) -> str:
-    """Whether the mean over proposals predicts more background than the maximum, by the shares of background in %."""
+    """Whether the mean over proposals predicts more background than the maximum, by the shares of background in %.
+
+    A text that goes on from another; none without ground truth.
+    """
     most, mean = (background[f"DeconvNet, {rule} of the proposals' scores"] for rule in ("maximum", "mean"))
-    text = f"With the mean {mean:.1f} % of the pixels are predicted as background, with the maximum {most:.1f} %"
+    if not np.isfinite(mean):
+        return ""
+    text = f" With the mean {mean:.1f} % of the pixels are predicted as background, with the maximum {most:.1f} %"
     text += f"; in the ground truth {background['ground truth']:.1f} % are. "
     if not mean > most:
         return text + "So the mean does not collapse to background here."
@@ -192,7 +203,7 @@ def for_readme(folder: Path, readme: str) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    return table.to_markdown(floatfmt=".1f", missingval="–")
+    return table.astype(object).where(table.notna(), None).to_markdown(floatfmt=".1f", missingval="–")
 
 
 if __name__ == "__main__":  # after a run that is to be committed: python -m deconvnet.report.tables

@@ -14,6 +14,7 @@ import torch
 from deconvnet.config.errors import UserError
 from deconvnet.config.paths import OBJECTS
 from deconvnet.config.schema import Backbone, Crops, Fcn, Params
+from deconvnet.data import voc
 from deconvnet.data.voc import VOID
 from deconvnet.images import boxes
 from deconvnet.images.batches import Batches
@@ -34,7 +35,7 @@ def stage_table(stage: int, split: str, params: Params) -> pd.DataFrame:
     Stage 1: annotated objects. Stage 2: proposals, of which some may be negative (label 0). Raises UserError if no
     proposal overlaps an object.
     """
-    objects = pd.read_csv(OBJECTS).query("split == @split")
+    objects = voc.read_objects(OBJECTS, split)
     if stage == 1:
         return balanced(objects, params.stage1.class_balance)
     settings = params.stage2

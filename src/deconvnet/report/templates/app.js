@@ -55,16 +55,16 @@ function browse({ images, methods, steps }) {
   function show() {
     const image = shown[Number(select.value) || 0];
     const step = Number(slider.value);
-    const files = `images/val/${image.name}`;
+    const file = `${encodeURIComponent(image.name)}.png`; // an id may hold #, ? or "
     const rows = methods.length + 1;
     count.textContent = steps[step];
     const proposals = steps[step] === 1 ? "1 proposal" : `${steps[step]} proposals`;
     slider.setAttribute("aria-valuetext", proposals);
     tiles.replaceChildren(
-      tile("image", null, `${files}.jpg`, 0, 1, image.ratio),
-      tile("ground truth", null, `${files}.png`, 0, rows, image.ratio),
-      ...methods.map(([key, title], i) => tile(title, image.methods[key], `${files}.png`, i + 1, rows, image.ratio)),
-      tile(`DeconvNet with ${proposals}`, image.steps[step], `${files}_steps.png`, step, steps.length, image.ratio),
+      tile("image", null, `images/val/${encodeURIComponent(image.name)}.jpg`, 0, 1, image.ratio),
+      tile("ground truth", null, `images/val/${file}`, 0, rows, image.ratio),
+      ...methods.map(([key, title], i) => tile(title, image.methods[key], `images/val/${file}`, i + 1, rows, image.ratio)),
+      tile(`DeconvNet with ${proposals}`, image.steps[step], `images/val/steps/${file}`, step, steps.length, image.ratio),
     );
   }
   // The address names the image that a reader chose, so that it can be pointed at: index.html#image=val_00001.

@@ -5,14 +5,15 @@ import itertools
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from deconvnet.data import reading, voc
+from deconvnet.data import mask_colours, reading, voc
+from deconvnet.data.findings import Finding, attempt, error, note
 from deconvnet.data.reading import FileError
 from deconvnet.data.voc import CLASSES, IMAGES, INSTANCES, LABELS, VOID
 
@@ -22,32 +23,15 @@ MAX_MIXED_SHARE = 0.05  # of an instance's pixels that may have another class th
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What is wrong with one file or folder. `problem` is a predicate: "is missing"."""
+class Seen:
+    """What the check keeps of an image: a hash of the picture, the classes in its mask, whether the mask is a greyscale
+    PNG, whether the image has an object; None of what cannot be read.
+    """
 
-    file: str
-    problem: str
-    advice: str
-    severity: str  # error | note
-
-    def __str__(self) -> str:
-        return f"{self.file} {self.problem}. {self.advice}."
-
-
-def error(file, problem: str, advice: str, severity: str = "error") -> Finding:
-    return Finding(reading.printable(file), problem, advice, severity)
-
-
-def note(file, problem: str, advice: str) -> Finding:
-    return error(file, problem, advice, "note")
-
-
-def attempt(found: list[Finding], read: Callable, *arguments):
-    """The result of `read`; None and one more finding if it raises FileError."""
-    try:
-        return read(*arguments)
-    except FileError as failed:
-        found.append(error(failed.file, failed.problem, failed.advice))
+    pixels: bytes | None
+    values: frozenset[int] | None
+    grey: bool | None
+    objects: bool | None
 
 
 def list_entries(path: Path) -> list[str]:
@@ -91,8 +75,8 @@ def check_overlaps(folder: Path, lists: dict[str, list[str]]) -> Iterator[Findin
             yield error(voc.list_path(folder, first), problem, "Keep each id in one of them")
 
 
-def check_image(folder: Path, name: str, subs: Iterable[str]) -> tuple[list[Finding], bytes | None]:
-    """What is wrong with the three files of an id, as far as `subs` has their folders, and a hash of the picture."""
+def check_image(folder: Path, name: str, subs: Iterable[str]) -> tuple[list[Finding], Seen]:
+    """What is wrong with the three files of an id, as far as `subs` has their folders."""
     photograph, mask, objects = (kind(folder, name) for kind in (voc.image_path, voc.labels_path, voc.instances_path))
     found, pixels, shapes = [], None, {}
     image = attempt(found, reading.decode, photograph, "JPEG", voc.MISSING) if IMAGES in subs else None
@@ -109,12 +93,16 @@ def check_image(folder: Path, name: str, subs: Iterable[str]) -> tuple[list[Find
             other = "photograph" if image is not None else "class mask"
             problem = f"is {width} x {height} pixels, its {other} {wide} x {high}"
             found.append(error(path, problem, "Make photograph and masks equally large"))
-    if labels is not None and (labels == VOID).all():
-        advice = "Nothing is learned from it or measured on it. Label it, or take its id out of the lists"
-        found.append(note(mask, "is void throughout", advice))
+    for path, array in ((mask, labels), (objects, instances)):
+        if array is not None:
+            found += mask_colours.check_colours(path, array, of_classes=array is labels)
     if labels is not None and instances is not None and labels.shape == instances.shape:
         found += _check_objects(folder, name, voc.count_pixels(labels, instances))
-    return found, pixels
+    values = grey = None
+    if labels is not None:
+        values, grey = frozenset(np.unique(labels).tolist()), mask_colours.palette_of(mask) is None
+    with_object = None if instances is None else bool(((instances > 0) & (instances < VOID)).any())
+    return found, Seen(pixels, values, grey, with_object)
 
 
 def _check_photograph(path: Path, image: Image.Image) -> Iterator[Finding]:
@@ -140,7 +128,7 @@ def _check_objects(folder: Path, name: str, counts: np.ndarray) -> Iterator[Find
         votes = of_class[instance]
         if counts[instance, VOID] == counts[instance].sum():
             problem = f"has instance {instance} without an area: {LABELS}/{name}.png is void at all of its pixels"
-            yield error(path, problem, "Give its pixels a class there, or remove the instance")
+            yield error(path, problem, f"{VOID} is void: give its pixels a class there, or remove the instance")
         elif not votes.any():
             failed = voc.no_class_error(folder, name, instance)
             yield error(failed.file, failed.problem, failed.advice)
@@ -153,13 +141,42 @@ def _check_objects(folder: Path, name: str, counts: np.ndarray) -> Iterator[Find
     for k in np.flatnonzero(bare):
         report = error if bare[k] == pixels[k] else note  # VOC's own lack none; masks made from boxes lack some
         problem = f"has no instance at {bare[k]} of the {pixels[k]} pixels of class {k + 1}, {CLASSES[k + 1]}"
-        yield report(path, problem, "Give each object a number of its own")
+        yield report(path, problem, f"Give each object a number of its own, 1-{VOID - 1}: {VOID} is void")
 
 
-def check_repeated(folder: Path, hashes: dict[str, bytes | None], lists: dict[str, list[str]]) -> Iterator[Finding]:
+def check_split(folder: Path, split: str, images: dict[str, Seen]) -> Iterator[Finding]:
+    """Whether there is something to learn from, or to measure on. `images` are those of the split.
+
+    A val without any object is allowed, since VOC's test list has no ground truth.
+    """
+    void = [name for name, seen in images.items() if seen.values == {VOID}]
+    binary = [name for name, seen in images.items() if seen.values == {0, VOID}]
+    if images and all(seen.objects is False for seen in images.values()):
+        path, problem = voc.list_path(folder, split), f"lists {len(images)} image(s) without any object"
+        if binary:
+            problem += f", with masks of 0 and {VOID} alone: {_first(binary)}"
+            yield error(
+                path, problem, f"{VOID} is void, which does not count: write an object's class, 1-{len(CLASSES) - 1}"
+            )
+        elif split == "val":
+            yield note(
+                path, problem, "What needs one is not measured; if all is void, nothing is, and there are only maps"
+            )
+        else:
+            yield error(path, problem, "Nothing can be learned or selected from it. List images with objects")
+        return
+    for name in void:
+        advice = "Nothing is learned from it or measured on it. Label it, or take its id out of the lists"
+        yield note(voc.labels_path(folder, name), "is void throughout", advice)
+    for name in binary:
+        problem, advice = f"has no class but background and {VOID}", f"{VOID} is void. Write the class of each object"
+        yield note(voc.labels_path(folder, name), problem, advice)
+
+
+def check_repeated(folder: Path, images: dict[str, Seen], lists: dict[str, list[str]]) -> Iterator[Finding]:
     """The same picture under two ids: what is learned from must not be measured on."""
     first_of = {}
-    for name, pixels in hashes.items():
+    for name, pixels in ((name, seen.pixels) for name, seen in images.items()):
         if pixels and (first := first_of.setdefault(pixels, name)) != name:
             one, other = (next(split for split in lists if n in lists[split]) for n in (first, name))
             where = "" if one == other else f", which is in {one}.txt, not in {other}.txt"

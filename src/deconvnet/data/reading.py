@@ -11,6 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from deconvnet.config.errors import UserError
 
+IHDR_DEPTH = 24  # where a PNG file has the bits of a sample
+
 
 class FileError(UserError):
     """A file that cannot be used: which, what is wrong with it (a predicate), and what to do (both without a stop)."""
@@ -117,10 +119,15 @@ def decode(path: Path, kind: str | None, missing: str) -> Image.Image:
 def read_mask(path: Path, missing: str) -> np.ndarray:
     """The labels of a palette or greyscale PNG, (H, W) uint8. Raises FileError if the file is something else."""
     image = decode(path, "PNG", missing)
-    if image.mode not in ("P", "L"):
+    kind = f"mode {image.mode}"
+    if image.mode == "L":
+        with path.open("rb") as file:
+            depth = file.read(IHDR_DEPTH + 1)[IHDR_DEPTH]
+        kind = f"{depth}-bit greyscale"  # of fewer than 8 bits, whose values PIL stretches to 0-255
+    if kind not in ("mode P", "8-bit greyscale"):
         raise FileError(
             path,
-            f"is a PNG of mode {image.mode}, not a palette or 8-bit greyscale PNG",
+            f"is a PNG of {kind}, not a palette or 8-bit greyscale PNG",
             "Store the label itself as the pixel's value, not its colour",
         )
     return np.array(image)  # a copy, since torch wants writable arrays

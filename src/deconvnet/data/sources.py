@@ -28,16 +28,29 @@ def import_folder(root: Path, out: Path, *, dev: int, seed: int) -> None:
     Its dev.txt is used as it is; without one, `dev` ids are held out of train, chosen by `seed`. The listed images and
     masks are taken over, as hard links where possible, otherwise as copies.
 
-    Raises UserError if validate.check() finds an error in `root`, or if `dev` leaves no image to train on.
+    Raises UserError if validate.check() finds an error in `root`, or if `dev` leaves no image to train on, or none with
+    an object to train or to select on.
     """
     root, out = Path(root), Path(out)
     _keep_source(root, out)
+    _write(out, split_folder(root, dev=dev, seed=seed), lambda folder, name: _link_all(root, folder, name))
+
+
+def split_folder(root: Path, *, dev: int, seed: int) -> dict[str, list[str]]:
+    """The ids of train, dev and val that `import_folder` takes from `root`. Raises UserError as it does."""
     given = validate.given_splits(root)
     validate.require(root, given)
     splits = {split: voc.read_list(root, split) for split in given}
     if "dev" not in splits:
         splits["train"], splits["dev"] = _hold_out(splits["train"], dev, seed)
-    _write(out, splits, lambda folder, name: _link_all(root, folder, name))
+        for split in ("train", "dev"):
+            masks = (voc.read_instances(root, name) for name in splits[split])  # one is read, unless it has no object
+            if not any(((mask > 0) & (mask < voc.VOID)).any() for mask in masks):
+                raise UserError(
+                    f"No image of {split} has an object, with dev = {dev} images held out of {root}'s train.txt. Write "
+                    "a dev.txt with objects beside it, or change data.dev or data.seed."
+                )
+    return splits
 
 
 def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Path | None = None) -> None:

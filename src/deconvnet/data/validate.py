@@ -22,17 +22,16 @@ from deconvnet.config import machine
 from deconvnet.config.errors import UserError
 from deconvnet.data import reading, voc
 from deconvnet.data.checks import (
-    Finding,
-    attempt,
     check_image,
     check_list,
     check_overlaps,
     check_repeated,
+    check_split,
     check_unlisted,
-    error,
     list_entries,
-    note,
 )
+from deconvnet.data.findings import Finding, attempt, error, note
+from deconvnet.data.mask_colours import check_greys
 from deconvnet.data.voc import IMAGES, INSTANCES, LABELS, LISTS
 
 MIN_IMAGES_PER_WORKER = 200  # with fewer, a further process costs more time than it saves
@@ -65,11 +64,15 @@ def check(folder, splits: Iterable[str]) -> list[Finding]:
 
     cores = max(min(machine.cores(), len(names) // MIN_IMAGES_PER_WORKER), 1)
     jobs = Parallel(n_jobs=cores, return_as="generator")(delayed(check_image)(folder, n, list(entries)) for n in names)
-    hashes = []
-    for problems, pixels in tqdm(jobs, total=len(names), desc="check", unit="image"):
+    images = {}
+    for name, (problems, seen) in zip(names, tqdm(jobs, total=len(names), desc="check", unit="image"), strict=True):
         found += problems
-        hashes.append(pixels)
-    found += check_repeated(folder, dict(zip(names, hashes, strict=True)), usable)
+        images[name] = seen
+    for split, listed in usable.items():
+        found += check_split(folder, split, {name: images[name] for name in listed})
+    if all(seen.grey for seen in images.values()):
+        found += check_greys(folder, (seen.values for seen in images.values()))
+    found += check_repeated(folder, images, usable)
     if None not in lists.values():  # otherwise the unreadable list may name them
         found += check_unlisted(folder, entries, names, lists)
     return found

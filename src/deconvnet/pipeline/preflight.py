@@ -8,7 +8,7 @@ from deconvnet.config import params
 from deconvnet.config.errors import UserError
 from deconvnet.config.paths import ROOT
 from deconvnet.config.schema import SOLVERS, Params
-from deconvnet.data import validate, voc
+from deconvnet.data import sources, validate, voc
 from deconvnet.utils.files import fingerprint, write_json
 
 DEFAULT = "icons"
@@ -37,8 +37,7 @@ def check(settings: dict) -> Params:
     if checked.data.source == "folder":
         if not checked.data.root:
             raise UserError(f"PROFILE={checked.profile} needs a folder in VOC layout: add DATA=/path/to/folder.")
-        root = ROOT / checked.data.root
-        validate.require(root, validate.given_splits(root))
+        sources.split_folder(ROOT / checked.data.root, dev=checked.data.dev, seed=checked.data.seed)
     if checked.data.source == "voc2012" and not checked.data.root:
         raise UserError("data.source voc2012 needs data.root, the folder of its downloads.")
     if test := checked.data.test_root:

@@ -10,7 +10,7 @@ from deconvnet.config.paths import ROOT
 
 FILES = [p for folder in ("src", "benchmarks", "docs", "tools") for p in sorted((ROOT / folder).rglob("*.py"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-BINARY_ONLY = {"os", "Image", "tarfile", "gzip", "explorer", "webbrowser"}  # X.open that is no text
+BINARY_ONLY = {"os", "Image", "tarfile", "gzip", "archive", "explorer", "webbrowser"}  # X.open that is no text
 
 
 def code_of(path: Path) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from deconvnet import DeconvNet
 from deconvnet.data import voc
-from deconvnet.evaluation import curves, decoder_energy
+from deconvnet.evaluation import curves, decoder_energy, errors
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.inference import ensemble
 from deconvnet.report import architecture, figures, paper_figures, plots, selection
@@ -29,6 +29,7 @@ CLAIMS = [
 RELIABILITY = pd.DataFrame({"pixels": [3, 9], "confidence": [0.3, 0.8], "accuracy": [0.2, 0.9]})
 LOSS = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "lr": [1, 1, 0.1], "dev_loss": [None, 2.5, None]})
 RECALL = pd.DataFrame({"all": [0.1, 0.4], "small": [0.0, 0.2]}, index=[1, 10])
+ERRORS = {what: {"value": 20.0, "ci": [18.0, 23.0]} for what in (*errors.KINDS, *errors.POOLED, "object_iou")}
 LAYERS = pd.DataFrame({"type": ["convolution", "pooling"], "side": [16, 8], "channels": [64, 64]})
 
 
@@ -57,6 +58,7 @@ DRAWN = {
     "bars": lambda: figures.bars(RECALL, "recall", "recall"),
     "overlay": lambda: figures.grid([[figures.overlay(IMAGE, LABELS)]], ["overlay"]),
     "activations": lambda: figures.activations(IMAGE, [("map", LABELS / 20)] * 9),
+    "errors": lambda: plots.errors({"fcn8s": ERRORS, "deconvnet": ERRORS}, METHODS),
     "figure2": lambda: architecture.figure2(LAYERS),
     "figure3": architecture.figure3,
 }

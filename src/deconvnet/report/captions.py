@@ -72,6 +72,12 @@ FIGURES = [
            "smallest, in the images of val with the most objects.", "proposal_study"),
     Figure("figure7", "Figure 7, results", "Images of val by the mean IoU of single images: (a) DeconvNet furthest "
            "above FCN-8s, (b) furthest below, (c) the ensemble furthest above both.", "figures"),
+    Figure("figure7_errors", "Where the errors are", "The images of figure 7: pixels missed, invented and confused.",
+           "figures"),
+    Figure("errors", "Kinds of error", "Pixels missed (an object predicted as background), invented (background "
+           "predicted as an object) and confused (an object predicted as another class), as shares of all pixels; "
+           "precision and recall of the objects' pixels, and the mean IoU of objects; with 95 % intervals over images.",
+           "evaluate"),
     Figure("overlays", "Overlays", "The first images of val, with half-transparent labels.", "figures"),
     Figure("per_class", "IoU of each class", "The five methods, class by class.", "evaluate"),
 ]  # fmt: skip

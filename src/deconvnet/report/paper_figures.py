@@ -1,14 +1,20 @@
 """The paper's figures 1, 5, 6 and 7: images that selection.py picks, in rows."""
 
+import cv2
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from deconvnet.data import voc
+from deconvnet.evaluation import errors
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.evaluation.per_image import PerImageCounts
 from deconvnet.inference import ensemble
 from deconvnet.report import figures, selection
+
+ERRORS = {"missed": figures.LINES[0], "invented": figures.LINES[1], "confused": figures.LINES[4]}
 
 
 def labelled(rows: list[list[np.ndarray]], columns: list[str], titles: list[str], width: float = 2.2) -> Figure:
@@ -52,3 +58,28 @@ def figure7(run: PerImageCounts, names: list[str], rows: int) -> Figure:
     shown = [selection.row(name, methods) for group in groups.values() for name in group]
     titles = [f"{title}\n{name}" for title, group in groups.items() for name in group]
     return labelled(shown, ["image", "ground truth", *(METHODS[m] for m in methods)], titles, 1.9)
+
+
+def overlay_errors(image: np.ndarray, ground_truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The photograph in grey, with the kinds of error in the colours of ERRORS."""
+    kinds = errors.error_map(ground_truth, predicted)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    colours = np.array([(0, 0, 0), *(to_rgb(colour) for colour in ERRORS.values())])
+    return np.where(kinds[..., None] > 0, 255 * colours[kinds], grey).astype(np.uint8)
+
+
+def add_error_legend(figure: Figure) -> None:
+    patches = [Patch(color=colour, label=f"{kind}: {errors.KINDS[kind]}") for kind, colour in ERRORS.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=1, fontsize=7, frameon=False)
+
+
+def figure7_errors(run: PerImageCounts, names: list[str], rows: int) -> Figure:
+    """The same images: where each method errs, and how."""
+    methods = ["fcn8s", "deconvnet", "edeconvnet", "edeconvnet_crf"]
+    chosen = [name for group in selection.figure7(run, names, rows).values() for name in group]
+    shown = []
+    for image, ground_truth, *predicted in (selection.row(name, methods) for name in chosen):
+        shown.append([image, *(overlay_errors(image, ground_truth, p) for p in predicted)])
+    figure = figures.grid(shown, ["image", *(METHODS[m] for m in methods)], chosen, 1.9)
+    add_error_legend(figure)
+    return figure

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from deconvnet.evaluation.curves import CHANCE, Curves, Point
+from deconvnet.evaluation.errors import KINDS, POOLED
 from deconvnet.report.figures import LINES, say_if_empty
 
 VERDICTS = {"replicated": (LINES[2], "o"), "not replicated": (LINES[1], "s"), "inconclusive": ("0.45", "D")}
@@ -90,6 +91,29 @@ def layers(curves: Curves) -> Figure:
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False)
     say_if_empty(axis)
+    return figure
+
+
+def errors(found: dict[str, dict], names: dict[str, str]) -> Figure:
+    """errors.decompose, with the methods' names: the kinds of error as shares of all pixels; precision, recall and the
+    IoU of objects.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
+    for axis, measures, label in zip(
+        axes, (KINDS, (*POOLED, "object_iou")), ("share of all pixels, %", "%"), strict=True
+    ):
+        for number, method in enumerate(found):
+            x = np.arange(len(measures)) + (number - (len(found) - 1) / 2) * 0.16
+            values = np.array([found[method][what]["value"] for what in measures])
+            low, high = np.array([found[method][what]["ci"] for what in measures]).T
+            axis.bar(x, values, 0.14, color=LINES[number], label=names[method])
+            axis.errorbar(x, values, [values - low, high - values], fmt="none", ecolor="black", elinewidth=0.8)
+        axis.set_xticks(range(len(measures)), [what.replace("object_iou", "IoU of objects") for what in measures])
+        axis.set(ylabel=label, ylim=(0, None))
+        axis.grid(axis="y", alpha=0.3)
+        say_if_empty(axis)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(found), fontsize=8, frameon=False)
     return figure
 
 

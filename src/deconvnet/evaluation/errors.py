@@ -1,0 +1,74 @@
+"""Where the errors are (beyond the paper): pixels missed, invented and confused, and precision and recall.
+
+The paper reports mean IoU alone, which counts a pixel that is wrongly an object like one that wrongly is none.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from deconvnet.data.voc import CLASSES, VOID
+from deconvnet.evaluation import bootstrap
+from deconvnet.evaluation.per_image import PerImageCounts
+
+KINDS = {
+    "missed": "an object in the ground truth, predicted as background",
+    "invented": "background in the ground truth, predicted as an object",
+    "confused": "an object in the ground truth, predicted as an object of another class",
+}
+POOLED = {
+    "precision": "of the pixels predicted as objects, those with the right class",
+    "recall": "of the objects' pixels, those with the right class",
+}
+
+
+def shares(summed: np.ndarray) -> dict[str, np.ndarray]:
+    """(…, 3, classes) sums of per-image counts → for each of KINDS and POOLED, (…) in 0–1; NaN without pixels.
+
+    The kinds of error are shares of all pixels that are not void.
+    """
+    hits, ground_truth, predicted = np.moveaxis(np.asarray(summed, float), -2, 0)
+    pixels, right = ground_truth.sum(axis=-1), hits[..., 1:].sum(axis=-1)
+    missed, invented = predicted[..., 0] - hits[..., 0], ground_truth[..., 0] - hits[..., 0]
+    confused = pixels - hits.sum(axis=-1) - missed - invented
+    with np.errstate(invalid="ignore"):
+        return {
+            "missed": missed / pixels,
+            "invented": invented / pixels,
+            "confused": confused / pixels,
+            "precision": right / predicted[..., 1:].sum(axis=-1),
+            "recall": right / ground_truth[..., 1:].sum(axis=-1),
+        }
+
+
+def share(what: str, key: str) -> Callable:
+    """A measure for bootstrap.bootstrap, in %: one of `shares`, of the counts at `key`."""
+    return lambda run, weights: 100 * shares(np.tensordot(weights, run[key].astype(float), axes=1))[what]
+
+
+def per_class(counts: np.ndarray) -> dict[str, dict[str, float]]:
+    """(images, 3, classes) counts → precision and recall of each class in 0–1; NaN where nothing is counted."""
+    hits, ground_truth, predicted = counts.sum(axis=0, dtype=float)
+    with np.errstate(invalid="ignore"):
+        pairs = zip(CLASSES, (hits / predicted).tolist(), (hits / ground_truth).tolist(), strict=True)
+        return {name: {"precision": precision, "recall": recall} for name, precision, recall in pairs}
+
+
+def decompose(run: PerImageCounts, methods: tuple[str, ...], resamples: int, seed: int) -> dict[str, dict]:
+    """For each method: KINDS, POOLED and the mean IoU of objects, in %, each {value, ci} with the bootstrap's interval
+    over images; and precision and recall of each class.
+    """
+    images, found = len(run[f"counts/{methods[0]}"]), {}
+    for method in methods:
+        measures = {what: share(what, f"counts/{method}") for what in (*KINDS, *POOLED)}
+        measures["object_iou"] = bootstrap.object_measure("iou", method, 0, np.inf)
+        estimates = {w: bootstrap.bootstrap(m, [run], images, resamples, seed) for w, m in measures.items()}
+        found[method] = {what: {"value": value, "ci": list(ci)} for what, (value, ci) in estimates.items()}
+        found[method]["per_class"] = per_class(run[f"counts/{method}"])
+    return found
+
+
+def error_map(ground_truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(H, W) label maps → (H, W) uint8: 0 right or void, 1 missed, 2 invented, 3 confused."""
+    wrong = (ground_truth != predicted) & (ground_truth != VOID)
+    return np.select([~wrong, predicted == 0, ground_truth == 0], [0, 1, 2], 3).astype(np.uint8)

@@ -3,6 +3,7 @@
 dev is held out of train, so that settings can be chosen without looking at val.
 """
 
+import itertools
 import os
 import random
 import shutil
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from deconvnet.config import paths
 from deconvnet.config.errors import UserError
 from deconvnet.config.schema import Params
-from deconvnet.data import download, icon_scenes, reading, validate, voc
+from deconvnet.data import download, icon_scenes, reading, reduced, validate, voc
 
 MAX_UNPACKED_BYTES = 2**33  # of an archive: several times what VOC's and SBD's hold
 
@@ -26,14 +27,19 @@ def import_folder(root: Path, out: Path, *, dev: int, seed: int) -> None:
     """Any folder in VOC layout with train.txt and val.txt -> the folder `out`, which is replaced if it exists.
 
     Its dev.txt is used as it is; without one, `dev` ids are held out of train, chosen by `seed`. The listed images and
-    masks are taken over, as hard links where possible, otherwise as copies.
+    masks are taken over, as hard links where possible, otherwise as copies; large photographs and their masks are
+    reduced, and a line says so.
 
     Raises UserError if validate.check() finds an error in `root`, or if `dev` leaves no image to train on, or none with
     an object to train or to select on.
     """
     root, out = Path(root), Path(out)
     _keep_source(root, out)
-    _write(out, split_folder(root, dev=dev, seed=seed), lambda folder, name: _link_all(root, folder, name))
+
+    def place(folder: Path, name: str) -> None:
+        (reduced.place if reduced.is_large(root, name) else _link_all)(root, folder, name)
+
+    _write(out, split_folder(root, dev=dev, seed=seed), place)
 
 
 def split_folder(root: Path, *, dev: int, seed: int) -> dict[str, list[str]]:
@@ -41,6 +47,8 @@ def split_folder(root: Path, *, dev: int, seed: int) -> dict[str, list[str]]:
     given = validate.given_splits(root)
     validate.require(root, given)
     splits = {split: voc.read_list(root, split) for split in given}
+    if said := reduced.sentence(root, list(itertools.chain(*splits.values()))):
+        print(said, flush=True)
     if "dev" not in splits:
         splits["train"], splits["dev"] = _hold_out(splits["train"], dev, seed)
         for split in ("train", "dev"):

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from test_validate import random_files
 from torch import nn
 
 from deconvnet import DeconvNet, FCN8s
@@ -236,7 +237,7 @@ EXTRA = {  # layers that Caffe's networks have beside these, and the sizes of th
 }  # fmt: skip
 
 
-@settings(deadline=None)
+@random_files
 @given(st.sampled_from(sorted(NETWORKS)), st.sampled_from([1, 2]), st.data())
 def test_layers_that_a_network_lacks_are_named(tmp_path_factory, kind, version, data):
     """Wherever they lie in the file. Only classifiers behind fc7 are left out, by an encoder."""
@@ -255,7 +256,7 @@ def test_layers_that_a_network_lacks_are_named(tmp_path_factory, kind, version, 
     assert all(name in str(failed.value) for name in extra)
 
 
-@settings(deadline=None)
+@random_files
 @given(st.integers(1, 30), st.booleans())
 def test_only_an_encoder_does_without_classifiers(classes, first):
     """VGG-16's fc8, or the two heads of a detector. The same layer before fc7 would change what fc7 gets."""
@@ -286,7 +287,7 @@ def test_two_layers_of_one_name(tmp_path, rng):
             caffe.read(tmp_path / "twice")
 
 
-@settings(deadline=None)
+@random_files
 @given(st.sampled_from(sorted(NETWORKS)), st.data())
 def test_blobs_too_many_or_too_few_are_refused(kind, data):
     network = NETWORKS[kind]

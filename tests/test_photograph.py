@@ -6,9 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
+from test_validate import random_files
 
 from deconvnet.data import photograph
 from deconvnet.data.reading import FileError
@@ -206,7 +207,7 @@ def test_what_is_no_picture_is_refused_in_a_sentence(tmp_path, monkeypatch):
         photograph.read(tmp_path / "whole.png")
 
 
-@settings(deadline=None)
+@random_files
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM"]), st.data())
 def test_a_spoilt_file_is_read_or_refused(tmp_path_factory, kind, data):
     """Any byte may be another one: a picture or a sentence comes back, and no other error or warning."""
@@ -227,7 +228,7 @@ def test_a_spoilt_file_is_read_or_refused(tmp_path_factory, kind, data):
     assert found.shape[2] == 3
 
 
-@settings(deadline=None)
+@random_files
 @given(st.integers(1, 1200), st.integers(1, 1200))
 @example(4000, 1)
 @example(500, 500)

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import call
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_validate import random_files
 
 from deconvnet import predict
 from deconvnet.config.errors import UserError
@@ -109,7 +110,7 @@ def test_one_photograph_given_twice_is_one(run, capsys):
     assert capsys.readouterr().out.count("a_mask.png") == 1
 
 
-@settings(deadline=None)
+@random_files
 @given(st.lists(st.tuples(*map(st.sampled_from, (["", "a", "b"], ["1", "2", "1_mask"], ["jpg", "png"]))), max_size=6),
        st.sampled_from([None, Path("o")]))  # fmt: skip
 def test_each_file_is_written_once_and_none_that_is_given(parts, out):

@@ -1,8 +1,13 @@
-"""Table 1: the published rows with their sources, beside this run's."""
+"""Table 1: the published rows with their sources, beside this run's; and what DVC draws of the confusion."""
 
+import json
+
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from deconvnet.config.paths import ROOT
 from deconvnet.data.voc import CLASSES
 from deconvnet.evaluation.methods import METHODS, published
 from deconvnet.report import site, tables
@@ -60,3 +65,30 @@ def test_a_partly_sourced_row_is_not_marked_and_an_unverified_one_is():
 @pytest.mark.parametrize("method", METHODS.values())
 def test_the_five_methods_have_a_sourced_mean(method):
     assert "mean: " in published().loc[method, "source"]
+
+
+# Confusion
+
+
+def test_the_confusion_has_a_diagonal_whatever_is_predicted(tmp_path):
+    """The k-th row is the k-th column, also of a class that is never predicted; each field keeps its place in DVC's."""
+    counted = {"objects/label": np.array([1, 1, 14]), "objects/majority/deconvnet": np.array([1, 0, 2])}
+    tables.write_confusion(counted, {"deconvnet": "DeconvNet"}, tmp_path)
+    assert (tmp_path / "deconvnet.csv").read_text() == (
+        "actual,predicted\naeroplane,aeroplane\naeroplane,background\nmotorbike,bicycle\n"
+    )
+    spec = json.loads((tmp_path / "template.json").read_text())["spec"]
+    axes = spec["encoding"]
+    columns, rows = (axes[axis]["scale"]["domain"] for axis in ("x", "y"))
+    assert rows == list(CLASSES[1:]) == columns[:20]
+    assert columns[20:] == ["background"]
+    assert (axes["x"]["field"], axes["y"]["field"]) == ("<DVC_METRIC_X>", "<DVC_METRIC_Y>")
+    imputed = {t["key"]: t.get("keyvals") for t in spec["transform"] if "impute" in t}
+    assert imputed == {"<DVC_METRIC_X>": list(CLASSES), "<DVC_METRIC_Y>": None}
+
+
+def test_every_confusion_plot_is_drawn_so():
+    named = [plot for part in yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"] if isinstance(part, dict)
+             for plot in part.values() if "reports/confusion" in str(plot["y"])]  # fmt: skip
+    assert {plot["template"] for plot in named} == {"reports/confusion/template.json"}
+    assert {(plot["x"], *plot["y"].values()) for plot in named} == {("predicted", "actual")}

@@ -3,14 +3,17 @@
 python -m deconvnet.report.tables        puts the committed results and claims into README.md
 """
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from dvc_render.vega_templates import NormalizedConfusionTemplate
 
 from deconvnet.config import paths
 from deconvnet.data.voc import CLASSES
 from deconvnet.evaluation.methods import METHODS, published
+from deconvnet.utils.files import write_json
 
 
 def table1(per_class: dict[str, dict[str, float]], dataset: str, split: str) -> pd.DataFrame:
@@ -180,9 +183,24 @@ def table2_page(layers: pd.DataFrame) -> str:
     )
 
 
+def confusion_template() -> dict:
+    """DVC's normalised confusion matrix with every class on both axes, in one order: the diagonal stays one where a
+    class is never predicted. Background is last: no object is of it.
+    """
+    template = copy.deepcopy(NormalizedConfusionTemplate.DEFAULT_CONTENT)
+    objects, spec = list(CLASSES[1:]), template["spec"]
+    for axis, names in (("x", [*objects, CLASSES[0]]), ("y", objects)):
+        spec["encoding"][axis] |= {"sort": None, "scale": {"domain": names}}
+    spec["transform"][1]["keyvals"] = list(CLASSES)  # predicted classes: 0 where none is
+    return template
+
+
 def write_confusion(counted: dict, methods: dict[str, str], folder: Path) -> None:
-    """Writes <method>.csv for DVC's confusion matrix: each object's class, and the class of most of its pixels."""
+    """Writes <method>.csv for DVC's confusion matrix, each object's class and the class of most of its pixels; and
+    template.json, which draws it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "template.json", confusion_template())
     for method in methods:
         pair = {"actual": counted["objects/label"], "predicted": counted[f"objects/majority/{method}"]}
         names = pd.DataFrame(pair).map(lambda label: CLASSES[int(label)])

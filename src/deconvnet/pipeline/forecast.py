@@ -6,16 +6,15 @@ as long. Edge Boxes, the CRF and the boundary detector come on top.
 """
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.utils.benchmark import Timer
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 from torchvision.models import VGG16_Weights
 
 from deconvnet.config import machine
 from deconvnet.config.schema import Params
+from deconvnet.evaluation.compute import cost
 from deconvnet.networks import build
 
 PHOTOGRAPH = (375, 500)  # px, most of VOC's
@@ -38,24 +37,6 @@ def downloads(params: Params) -> list[tuple[str, float, str, str]]:
         checksum = f"SHA-256 {sha256}" if sha256 else "no checksum given; gzip's own is checked"
         files.append(("forest", 0.02, params.proposals.forest, checksum))
     return files
-
-
-def cost(net: nn.Module, height: int, width: int) -> dict[str, float]:
-    """FLOP of one image in training (forward and backward) and in inference, and bytes of parameters and of the layer
-    outputs that training one image keeps. `net` is on the meta device: nothing is computed.
-    """
-    outputs = []
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
-            module.register_forward_hook(lambda module, inputs, output: outputs.append(4 * output.numel()))
-    with FlopCounterMode(display=False) as forward:
-        scores = net(torch.rand(2, 3, height, width, device="meta"))  # batch norm needs two images
-    with FlopCounterMode(display=False) as backward:
-        scores.sum().backward()
-    inference = forward.get_total_flops() / 2
-    parameters = 4 * sum(parameter.numel() for parameter in net.parameters())
-    training = inference + backward.get_total_flops() / 2
-    return {"training": training, "inference": inference, "parameters": parameters, "outputs": sum(outputs) / 2}
 
 
 def speed(seconds: float = 1.0) -> float:

@@ -5,9 +5,18 @@ from dataclasses import dataclass
 from deconvnet.config.schema import SOLVERS, Params
 
 
-def caption(settings: Params, split: str, images: int, experiment: str, compute: dict[str, dict[str, int]]) -> str:
-    """Where a result comes from: data set, split, seeds, experiment id, and training compute."""
-    deconvnet = (compute["stage1"]["flops"] + compute["stage2"]["flops"]) / 1e12
+def caption(
+    settings: Params,
+    split: str,
+    images: int,
+    experiment: str,
+    training: dict[str, dict[str, int]],
+    inference: dict[str, float],
+) -> str:
+    """Where a result comes from: data set, split, seeds, experiment id; and what it cost: the FLOP of each training in
+    reports/compute, and those of both networks' inference on one image.
+    """
+    deconvnet = (training["stage1"]["flops"] + training["stage2"]["flops"]) / 1e12
     seeds = ", ".join(str(getattr(settings, name).seed) for name in SOLVERS)
     edges = {"forest": "the structured forest", "learned": "learned boundaries", "gradient": "gradient edges"}
     return (
@@ -15,7 +24,9 @@ def caption(settings: Params, split: str, images: int, experiment: str, compute:
         f"backbone, stage 1, stage 2, FCN-8s); experiment {experiment}. "
         f"Edge Boxes on {edges[settings.proposals.edges]}. "
         f"Training compute, forward and backward, backbone excluded: DeconvNet {deconvnet:.1f} TFLOP, "
-        f"FCN-8s {compute['fcn8s']['flops'] / 1e12:.1f} TFLOP."
+        f"FCN-8s {training['fcn8s']['flops'] / 1e12:.1f} TFLOP. Inference on an image, forward: DeconvNet "
+        f"{inference['deconvnet'] / 1e9:,.2f} GFLOP ({settings.inference.num_proposals} proposals), FCN-8s "
+        f"{inference['fcn8s'] / 1e9:,.2f} GFLOP: {inference['deconvnet'] / inference['fcn8s']:.0f} times as many."
     )
 
 

@@ -74,9 +74,13 @@ def test_energy_of_objects(net):
     assert 0.15 < wider["chance"].item() < 0.4  # about a quarter of the crop: void and what is outside are left out
 
 
-def test_the_channel_that_is_shown_has_the_most_energy_on_the_target():
-    maps = torch.zeros(3, 4, 4)
+def test_the_channel_that_is_shown_has_the_most_energy_on_the_target_less_that_off_it():
+    """On and off: 1 and 15, 4 and 0, 0 and 81, 9 and 16 (most on it), 0.01 and 0 (the largest share with the second),
+    as figure 4's caption says.
+    """
+    maps = torch.zeros(5, 4, 4)
     maps[0], maps[1, 1, 1], maps[2, 3, 3] = 1.0, 2.0, 9.0
+    maps[3, 1, 1], maps[3, 3, 3], maps[4, 1, 1] = 3.0, 4.0, 0.1
     target = np.zeros((8, 8), bool)
     target[2:4, 2:4] = True
     shown = decoder_energy.representative(maps, target)

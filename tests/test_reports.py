@@ -52,6 +52,12 @@ def test_reports_are_of_these_settings():
     assert load("seeds")["experiment"] == load("ablations")["experiment"] == committed["id"]
 
 
+def test_learned_boundaries_find_about_as_many_objects_as_gradients():
+    """conf/icons.yaml and docs/differences.yaml say so of the best 50 boxes."""
+    learned, gradient = (load("proposals")[edges]["50"]["all"] for edges in ("learned boundaries", "gradient edges"))
+    assert learned == pytest.approx(gradient, abs=0.03)
+
+
 def test_both_networks_were_trained_with_the_same_compute():
     flops = {name: load(f"compute/{name}")["flops"] for name in ("stage1", "stage2", "fcn8s")}
     assert flops["fcn8s"] == pytest.approx(flops["stage1"] + flops["stage2"], rel=0.02)

@@ -76,7 +76,8 @@ FIGURES = [
            "figures"),
     Figure("figure4", "Figure 4, inside the decoder", "Activations for the largest bicycle of val (or the largest "
            "object, if there is none), from the coarsest deconvolution to the last: of each layer the channel with the "
-           "most energy on the object less the energy off it.", "decoder"),
+           "most energy on the object less the energy off it, scaled to its own maximum. Energy is the sum of the "
+           "squared activations.", "decoder"),
     Figure("figure5", "Figure 5, class probabilities", "The probability of dog and of bicycle by both networks, where "
            "val has the largest of each; dark is 0, yellow 1.", "figures"),
     Figure("figure6", "Figure 6, instance-wise prediction", "The result as proposals are added from the largest to the "

@@ -30,8 +30,10 @@ def is_text_without_encoding(call: ast.Call) -> bool:
     if name in ("read_text", "write_text"):
         return True
     if name == "open" and of not in BINARY_ONLY:
-        modes = [a.value for a in [*call.args, given.get("mode")] if isinstance(a, ast.Constant)]
-        return not any(isinstance(mode, str) and "b" in mode for mode in modes)
+        expressions = [*call.args, *([given["mode"]] if "mode" in given else [])]
+        texts = [n.value for e in expressions for n in ast.walk(e) if isinstance(n, ast.Constant)]
+        modes = [text for text in texts if isinstance(text, str) and set(text) <= set("rwaxbt+")]
+        return not modes or not all("b" in mode for mode in modes)
     return any(isinstance(given.get(k), ast.Constant) and given[k].value for k in ("text", "universal_newlines"))
 
 
@@ -58,7 +60,8 @@ def test_calls_that_read_or_write_text_name_the_encoding(path):
         ("run(command, encoding='utf-8')", []),
         ("path.read_text(encoding='utf-8')", []),
         ("open(path, 'rb')", []),
-        ("path.open('ab' if have else 'wb')", [1]),
+        ("path.open('ab' if have else 'wb')", []),
+        ("path.open('ab' if have else 'w')", [1]),
         ("Image.open(path)", []),
         ("path.read_bytes()", []),
     ],

@@ -84,7 +84,7 @@ def _fetch(url: str, partial: Path) -> None:
         have = have if answer.status == 206 else 0
         total = have + int(answer.headers.get("Content-Length") or 0)
         bar = tqdm(total=total or None, initial=have, desc=partial.name.strip("."), unit="B", unit_scale=True)
-        with partial.open("ab" if have else "wb", encoding="utf-8") as file, bar:
+        with partial.open("ab" if have else "wb") as file, bar:
             while part := answer.read(CHUNK_BYTES):
                 file.write(part)
                 bar.update(len(part))

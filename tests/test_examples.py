@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_validate import random_files
 
 from deconvnet.config import params
 from deconvnet.config.errors import UserError
@@ -274,7 +277,7 @@ def test_each_kind_of_example_has_its_share_of_the_samples(split_with):
 
 
 def test_whole_images_are_padded_right_and_below_to_multiples_of_the_stride():
-    """To the largest height and width, 64 and 60 px. Images are drawn like their labels."""
+    """To the largest height and width of the batch, 64 and 60 px. Images are drawn like their labels."""
     tall, padded = np.full((64, 20), 3, np.uint8), {}
     scenes = SCENE | {"b": (np.stack([tall] * 3, axis=2), tall, tall)}
     for name, labels in (("a", LABELS), ("flipped", LABELS[:, ::-1]), ("b", tall)):
@@ -287,3 +290,20 @@ def test_whole_images_are_padded_right_and_below_to_multiples_of_the_stride():
         assert torch.equal(image.long(), padded[name][0].expand(3, -1, -1))
         found.add(name)
     assert found == {*padded}
+
+
+@random_files
+@given(st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90)), min_size=1, max_size=6), st.sampled_from([8, 32]))
+def test_a_batch_is_as_large_as_its_own_images(shapes, stride):
+    """Not as the largest height and width of all: a wide and a tall image would make every batch large."""
+    masks = {str(i): np.zeros(shape, np.uint8) for i, shape in enumerate(shapes)}
+    scenes = {name: (np.stack([mask] * 3, axis=2), mask, mask) for name, mask in masks.items()}
+    settings = settings_of("fcn", {"batch_size": 2, "seed": 0, "iterations": 5})
+    batches = examples.image_batches(scenes, list(scenes), settings, stride)
+    for step in range(5):
+        rows, _ = batches.sample(step)
+        own = np.array([masks[name].shape for name in rows["image"]])
+        images, labels = batches[step]
+        assert labels.shape == (2, *(-(-own.max(axis=0) // stride) * stride))
+        assert images.shape == (2, 3, *labels.shape[1:])
+        assert (labels != VOID).sum(dim=(1, 2)).tolist() == own.prod(axis=1).tolist()

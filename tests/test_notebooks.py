@@ -5,9 +5,13 @@ from copy import deepcopy
 
 import nbformat
 import pytest
+from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from papermill.exceptions import PapermillExecutionError
 
+from deconvnet.config.errors import UserError
 from deconvnet.config.paths import ROOT
+from deconvnet.pipeline import run_notebook
 from deconvnet.pipeline.run_notebook import canonical_text, stable_copy
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -137,3 +141,37 @@ def test_the_data_notebook_begins_with_the_check():
     cells = nbformat.read(ROOT / "notebooks" / "data.ipynb", as_version=4).cells
     first = next(cell.source for cell in cells if cell.cell_type == "code")
     assert "validate.require(paths.VOC, voc.SPLITS)" in first
+
+
+# Lack of memory
+
+SPENT = [
+    ("MemoryError", ""),
+    ("_ArrayMemoryError", "Unable to allocate 7.45 GiB for an array"),
+    ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ("RuntimeError", "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ("error", "OpenCV(4.14.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 400 bytes"),
+    ("AcceleratorError", "CUDA error: out of memory"),
+    ("TerminatedWorkerError", "A worker process managed by the executor was unexpectedly terminated."),
+]
+
+
+@pytest.mark.parametrize("spent", [DeadKernelError("Kernel died"), *SPENT], ids=str)
+def test_lack_of_memory_is_explained_with_what_helps(monkeypatch, tmp_path, spent):
+    """A killed kernel, and every way in which a library says it. Other errors keep their traceback."""
+
+    def fail(*_):
+        raise spent if isinstance(spent, Exception) else PapermillExecutionError(1, 1, "", *spent, [])
+
+    monkeypatch.setattr(run_notebook, "run", fail)
+    with pytest.raises(UserError, match="smaller batch_size, or with more micro_batches"):
+        run_notebook.execute("train", tmp_path / "train.ipynb", {})
+
+
+def test_another_error_is_no_lack_of_memory(monkeypatch, tmp_path):
+    def fail(*_):
+        raise PapermillExecutionError(1, 1, "", "KeyError", "'memory'", [])
+
+    monkeypatch.setattr(run_notebook, "run", fail)
+    with pytest.raises(SystemExit, match=r"train\.failed\.ipynb"):
+        run_notebook.execute("train", tmp_path / "train.ipynb", {})

@@ -357,3 +357,13 @@ def test_flops_are_counted_on_one_micro_batch():
     batch = (torch.rand(8, 3, 6, 6), torch.zeros(8, 6, 6, dtype=torch.long))
     assert loop.flops_per_iteration(net, [batch], micro_batches=4) == loop.flops_per_iteration(net, [batch])
     assert sizes == [2, 8]
+
+
+def test_flops_of_batches_of_several_sizes_are_averaged():
+    """Each size is run once; an operation for each pixel, so sizes of 4, 4 and 8 rows have 16/3 of one row's."""
+    rows, net = [], nn.Conv2d(3, 5, 1)
+    net.register_forward_hook(lambda module, inputs, output: rows.append(output.shape[2]))
+    batches = [(torch.rand(2, 3, n, 6), torch.zeros(2, n, 6, dtype=torch.long)) for n in (4, 4, 8)]
+    one, mean = loop.flops_per_iteration(net, batches[:1]), loop.flops_per_iteration(net, batches)
+    assert mean == one * 16 // 12
+    assert rows == [4, 4, 8]

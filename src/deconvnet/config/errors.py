@@ -10,6 +10,14 @@ from deconvnet.config.paths import ROOT
 
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
+# Of Python, numpy and CUDA; of a worker of joblib that was killed; of torch on a CPU; of OpenCV.
+MEMORY_ERRORS = r"(MemoryError|TerminatedWorkerError|can't allocate memory|(out of|not enough|Insufficient) memory)"
+MEMORY_ADVICE = (
+    "If it stops at the same place again, there is too little memory. Close other programs. A training needs less with "
+    "a smaller batch_size, or with more micro_batches, in its section of the profile in conf/ (params.yaml for the "
+    "default), and on a GPU with DECONVNET_MICRO_BATCHES=1; work on single images needs less with DECONVNET_CORES=1."
+)
+
 
 class UserError(Exception):
     """Something in the settings, the data or the machine that the user can put right.
@@ -28,6 +36,11 @@ def cannot_write_message(error) -> str | None:
             "the same command again."
         )
     return None
+
+
+def is_memory_error(name: str, text: str) -> bool:
+    """Whether an error, by the name of its class and its text, says that memory was lacking."""
+    return bool(re.search(MEMORY_ERRORS, f"{name}: {text}"))
 
 
 @contextmanager

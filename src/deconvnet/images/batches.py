@@ -17,6 +17,7 @@ class Batches(Dataset):
 
     Examples are sampled with replacement, by the column `weight` of the table if it has one. `make(row, rng)` gives the
     image and label of one; `make_on_device`, if given, those of a whole batch on a GPU, equal to one grey level.
+    `join(examples)`, if given, brings those of a batch to one size.
     """
 
     def __init__(
@@ -28,9 +29,10 @@ class Batches(Dataset):
         make: Callable,
         images: Images | None = None,
         make_on_device: Callable | None = None,
+        join: Callable | None = None,
     ):
         self.table, self.batch_size, self.steps, self.seed = table, batch_size, steps, seed
-        self.make, self.make_on_device, self.images = make, make_on_device, images
+        self.make, self.make_on_device, self.join, self.images = make, make_on_device, join, images
         self.weights = table["weight"] / table["weight"].sum() if "weight" in table else None
 
     def resampled(self, steps: int, batch_size: int) -> "Batches":
@@ -51,6 +53,8 @@ class Batches(Dataset):
         """float (N, 3, s, s) RGB in 0–255 and int64 labels, (N, s, s) or, for the backbone, (N,)."""
         rows, rng = self.sample(step)
         examples = [self.make(row, rng) for row in rows.itertuples()]
+        if self.join:
+            examples = self.join(examples)
         images, labels = (np.stack(part) for part in zip(*examples, strict=True))
         images = torch.from_numpy(images).permute(0, 3, 1, 2).float()
         return images, torch.from_numpy(labels).long()

@@ -26,7 +26,13 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from deconvnet.config import machine
-from deconvnet.config.errors import UserError, cannot_write_message, exit_on_user_error
+from deconvnet.config.errors import (
+    MEMORY_ADVICE,
+    UserError,
+    cannot_write_message,
+    exit_on_user_error,
+    is_memory_error,
+)
 from deconvnet.config.paths import ROOT
 from deconvnet.pipeline.provenance import record_stage
 from deconvnet.utils import resume
@@ -168,13 +174,15 @@ def execute(name: str, output: Path, parameters: dict) -> set[str]:
     except DeadKernelError:
         raise UserError(
             "The notebook's process was killed, by hand or for lack of memory. Run the same command again: training "
-            "resumes from the last checkpoint, other stages after their last finished image."
+            f"resumes from the last checkpoint, other stages after their last finished image. {MEMORY_ADVICE}"
         ) from None
     except PapermillExecutionError as error:
         if error.ename == "UserError":
             raise UserError(error.evalue) from None
         if message := cannot_write_message(error.evalue):
             raise UserError(message) from None
+        if is_memory_error(error.ename, error.evalue):
+            raise UserError(f"Memory is lacking ({error.ename}). {MEMORY_ADVICE}") from None
         sys.exit(f"\n{error}\nThe notebook up to the error: {output.with_suffix('.failed.ipynb')}\n")
 
 

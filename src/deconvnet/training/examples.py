@@ -147,16 +147,19 @@ def crop_batches(images: Images, table: pd.DataFrame, solver: Crops | Backbone, 
 
 
 def image_batches(images: Images, names: list[str], solver: Fcn, stride: int) -> Batches:
-    """Batches of whole images, mirrored half of the time, padded (0, void) right and below to one size."""
-    shapes = np.array([images[name][1].shape for name in names]).max(axis=0)
-    height, width = (int(side + -side % stride) for side in shapes)
+    """Batches of whole images, mirrored half of the time, padded (0, void) right and below to the largest height and
+    width of the batch, at multiples of `stride`. A few wide or tall images enlarge no batch but their own.
+    """
 
     def make(row, rng):
         image, labels, _ = images[row.image]
-        if rng.random() < 0.5:
-            image, labels = image[:, ::-1], labels[:, ::-1]
+        return (image[:, ::-1], labels[:, ::-1]) if rng.random() < 0.5 else (image, labels)
+
+    def join(examples):
+        sides = np.array([labels.shape for _, labels in examples]).max(axis=0)
+        height, width = (int(side + -side % stride) for side in sides)
         box = np.array([0, 0, width, height])
-        return boxes.crop(image, box, 0), boxes.crop(labels, box, VOID)
+        return [(boxes.crop(image, box, 0), boxes.crop(labels, box, VOID)) for image, labels in examples]
 
     table = pd.DataFrame({"image": names})
-    return Batches(table, solver.batch_size, solver.iterations, solver.seed, make, images)
+    return Batches(table, solver.batch_size, solver.iterations, solver.seed, make, images, join=join)

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from deconvnet.config import machine
-from deconvnet.config.errors import UserError
+from deconvnet.config.errors import MEMORY_ADVICE, UserError
 from deconvnet.config.paths import ROOT
 from deconvnet.config.schema import Solver
 from deconvnet.training import loop
@@ -102,7 +102,8 @@ def shared_error(error) -> Exception:
     if killed := [failure for failure in failures if failure.exitcode < 0]:
         return UserError(
             f"One of the training processes was ended by {killed[0].signal_name()}, by hand or for lack of memory, and "
-            "the others were ended too. Run the same command again: training resumes from the last checkpoint."
+            "the others were ended too. Run the same command again: training resumes from the last checkpoint. "
+            f"{MEMORY_ADVICE}"
         )
     traceback = first.message["extraInfo"]["py_callstack"] if isinstance(first.message, dict) else ""
     return RuntimeError(f"A training process ended early: {texts[0]}\n{traceback}")

@@ -159,12 +159,19 @@ def evaluate_batches(model: nn.Module, batches: Batches) -> tuple[float, float]:
 
 
 def flops_per_iteration(net: nn.Module, batches: Batches, micro_batches: int = 1) -> int:
-    """Floating-point operations of forward and backward over one batch, counted by torch on a copy of `net`.
+    """Floating-point operations of forward and backward over a batch, counted by torch on a copy of `net`: the mean
+    over `batches`, since those of whole images differ in size.
 
-    Only one of the micro-batches is run, since it is what fits the device.
+    Only one of the micro-batches is run, since it is what fits the device, and only one batch of each size.
     """
-    net, (images, labels) = copy.deepcopy(net), batches[0]
-    device, size = next(net.parameters()).device, len(images) // micro_batches
-    with FlopCounterMode(display=False) as counter:
-        mean_cross_entropy(net(images[:size].to(device)), labels[:size].to(device)).backward()
-    return micro_batches * counter.get_total_flops()
+    net, counted, total = copy.deepcopy(net), {}, 0
+    device = next(net.parameters()).device
+    for number in range(len(batches)):
+        images, labels = batches[number]
+        size = len(images) // micro_batches
+        if images.shape not in counted:
+            with FlopCounterMode(display=False) as counter:
+                mean_cross_entropy(net(images[:size].to(device)), labels[:size].to(device)).backward()
+            counted[images.shape] = micro_batches * counter.get_total_flops()
+        total += counted[images.shape]
+    return total // len(batches)

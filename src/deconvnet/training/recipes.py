@@ -17,6 +17,8 @@ from deconvnet.networks import build, weights
 from deconvnet.training.examples import crop_batches, image_batches, stage_table
 from deconvnet.training.loop import flops_per_iteration
 
+COUNTED_BATCHES = 16  # whose operations are averaged
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -39,8 +41,8 @@ class Recipe:
 
     def compute(self) -> dict[str, int]:
         """The training's floating-point operations, for reports/compute."""
-        one = self.batches["train"].resampled(1, self.solver.batch_size)
-        flops = flops_per_iteration(self.net, one, self.solver.micro_batches)
+        some = self.batches["train"].resampled(COUNTED_BATCHES, self.solver.batch_size)
+        flops = flops_per_iteration(self.net, some, self.solver.micro_batches)
         iterations = self.solver.iterations
         return {"iterations": iterations, "flops_per_iteration": flops, "flops": flops * iterations}
 

@@ -1,55 +1,87 @@
 # Everything runs in .venv, which is built on first use. `make` lists the targets.
-PROFILE ?= icons
-DATA    ?=
-SEED    ?= 0
-N       ?= 3
-PIPELINE = $(RUN) -m deconvnet.pipeline.repro --profile "$(PROFILE)" --seed $(SEED) $(if $(DATA),--data "$(DATA)")
+# Given on the command line (make repro PROFILE=quick): an exported variable of such a name belongs to something else.
+PROFILE  = icons
+DATA     =
+SEED     = 0
+N        = 3
+FIX      =
+quoted   = '$(subst ','\'',$(value $1))'
+PIPELINE = $(RUN) -m deconvnet.pipeline.repro --profile $(call quoted,PROFILE) --seed $(SEED) $(if $(value DATA),--data $(call quoted,DATA))
 PYTEST   = $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 VENV    := .venv
-RUN     := $(VENV)/bin/python
-PYTHON  ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+RUN     := $(VENV)/bin/python src/deconvnet  # with this folder's code and a defined environment
+PYTHON   = $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 DISK_GB := 8
 
-.PHONY: help repro ablations seeds verify bench test test-fast check-reports lint lab clean
+# For the installation; what runs later has a defined environment: src/deconvnet/config/environment.py.
+unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PIP_TARGET PIP_PREFIX PIP_ROOT DECONVNET_PYTHON
+export PIP_USER := 0
+export PYTHONNOUSERSITE := 1
+
+.PHONY: moved asked in-git help repro ablations seeds verify bench test test-fast check-reports lint lab clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
-repro: $(VENV)/installed  ## the pipeline: PROFILE=icons (default) | quick | smoke | voc DATA=folder | voc2012
+repro: asked $(VENV)/installed  ## the pipeline: PROFILE=icons (default) | quick | smoke | voc DATA=folder | voc2012
 	@$(PIPELINE)
 
-ablations: $(VENV)/installed  ## the pipeline, then DeconvNet without two stages, batch norm or unpooling (an hour)
+ablations: asked $(VENV)/installed  ## the pipeline, then DeconvNet without two stages, batch norm or unpooling (an hour)
 	@$(PIPELINE) --ablations
 
-seeds: $(VENV)/installed  ## the default, then again with N=3 other seeds: intervals over seeds, and the tolerance (an hour)
+seeds: asked $(VENV)/installed  ## the default, then again with N=3 other seeds: intervals over seeds, and the tolerance (an hour)
 	@$(RUN) -m deconvnet.pipeline.repro --seeds $(N)
 
-verify: $(VENV)/installed  ## two runs of PROFILE=smoke (default here) or icons in fresh clones: is every output the same?
-	@$(RUN) -m deconvnet.pipeline.verify --profile $(if $(filter command line,$(origin PROFILE)),"$(PROFILE)",smoke)
+verify: in-git asked $(VENV)/installed  ## two runs of PROFILE=smoke (default here) or icons in fresh clones: is every output the same?
+	@$(RUN) -m deconvnet.pipeline.verify --profile $(if $(filter command line,$(origin PROFILE)),$(call quoted,PROFILE),smoke)
 
 bench: $(VENV)/installed  ## speed on this machine, which should be idle, as ratios: reports/benchmarks.md
 	@$(RUN) benchmarks/bench.py
 
-test: lint  ## lint and all tests, with one smoke run of the whole pipeline
+test: in-git lint  ## lint and all tests, with one smoke run of the whole pipeline
 	@$(PYTEST)
 
 test-fast: lint  ## lint and the tests that need no pipeline run, browser, cluster or second process
 	@$(PYTEST) -m "not slow and not reports"
 
-check-reports: $(VENV)/installed  ## do code, parameters, dvc.lock and the committed reports belong together?
+check-reports: in-git $(VENV)/installed  ## do code, parameters, dvc.lock and the committed reports belong together?
 	@$(RUN) -m deconvnet.pipeline.verify --quick
 	@$(RUN) -m pytest -m reports
 
 lint: $(VENV)/installed  ## ruff, and the direction of imports; FIX=1 repairs, and tidies the notebooks
 	@$(if $(FIX),$(RUN) -m deconvnet.pipeline.run_notebook --tidy && $(VENV)/bin/ruff check -q --fix . && $(VENV)/bin/ruff format -q .)
 	@$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check .
-	@report=$$($(VENV)/bin/lint-imports --no-logo --no-cache 2>&1) || { echo "$$report"; exit 1; }
+	@report=$$($(RUN) -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo --no-cache 2>&1) || { echo "$$report"; exit 1; }
 
 lab: $(VENV)/installed  ## JupyterLab in this environment
-	@cd notebooks && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CURDIR)/$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
+	@$(RUN) -m jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean:  ## removes separate runs, checkpoints and caches; the environment and committed results stay
 	rm -rf runs checkpoints .pytest_cache .ruff_cache
+
+asked:  # what can be known before the installation
+	@test -f conf/$(call quoted,PROFILE).yaml || \
+	  { echo "There is no profile" $(call quoted,PROFILE)". Known:" $(basename $(notdir $(wildcard conf/*.yaml))); exit 1; }
+	@case $(call quoted,SEED)$(call quoted,N) in *[!0-9]*) echo "SEED and N are whole numbers."; exit 1;; esac
+ifneq ($(value DATA),)
+	@grep -q "source: folder" conf/$(call quoted,PROFILE).yaml || \
+	  { echo "DATA goes with PROFILE=voc:" $(call quoted,PROFILE) "has data of its own."; exit 1; }
+	@test -f $(call quoted,DATA)/ImageSets/Segmentation/train.txt || \
+	  { echo $(call quoted,DATA) "is no folder in VOC layout: ImageSets/Segmentation/train.txt is missing there."; exit 1; }
+else
+	@! grep -qs "source: folder" conf/$(call quoted,PROFILE).yaml || \
+	  { echo "PROFILE="$(call quoted,PROFILE) "needs a folder in VOC layout: add DATA=/path/to/folder."; exit 1; }
+endif
+
+in-git:
+	@test -e .git || { echo "This clones the project, which is no Git repository here, but an unpacked archive." \
+	  "Clone it instead, or: git init && git add . && git commit -m archive. (make repro does without.)"; exit 1; }
+	@git rev-parse -q --verify HEAD >/dev/null || { echo "Git cannot read this repository, or it has no commit."; exit 1; }
+
+# The programs in .venv hold its path. In a moved or copied folder it is built again.
+ifneq ($(shell cat $(VENV)/installed 2>/dev/null),$(shell pwd -P))
+$(VENV)/installed: moved
+endif
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	@test "`uname -s`" = Linux || { echo "This runs on Linux alone, not on `uname -s`: use a Linux container, or WSL on Windows."; exit 1; }
@@ -61,13 +93,14 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing (Debian: apt install python3-venv)."; exit 1; }
 	@$(PYTHON) -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || \
 	  { echo "Python's headers are missing, which pydensecrf needs (Debian: apt install python3-dev)."; exit 1; }
-	@test `df -Pk . | awk 'NR==2 {print int($$4/1048576)}'` -ge $(DISK_GB) || \
+	@test "`cat $(VENV)/installed 2>/dev/null`" = "`pwd -P`" || rm -rf $(VENV)
+	@test -d $(VENV) || test `df -Pk . | awk 'NR==2 {print int($$4/1048576)}'` -ge $(DISK_GB) || \
 	  { echo "$(DISK_GB) GB of free disk are needed here: 6 for the environment, 2 for the default run."; exit 1; }
-	@echo "Building $(VENV) with $(PYTHON): about 6 GB, a few minutes."
+	@test -d $(VENV) || echo "Building $(VENV) with $(PYTHON): about 6 GB, a few minutes."
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements.txt
-	@$(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 13))' || exit 0; \
-	  CYTHON_FORCE_REGEN=1 $(VENV)/bin/pip install -q --disable-pip-version-check --no-build-isolation --no-deps \
-	  `grep -o '^pydensecrf2==[0-9.]*' requirements.txt`
-	@$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps -e .
-	@touch $@
+	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	@$(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 13))' || exit 0; \
+	  CYTHON_FORCE_REGEN=1 $(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation \
+	  --no-deps `grep -o '^pydensecrf2==[0-9.]*' requirements.txt`
+	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@pwd -P > $@

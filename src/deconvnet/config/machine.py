@@ -1,5 +1,6 @@
 """Settings of the machine, not of the experiment: environment variables, each with a default that always works.
 
+DECONVNET_PYTHON         the Python of the stages (default: .venv's, else the one that is found as python3)
 DECONVNET_DEVICE         cpu | cuda (default: cuda where there is one)
 DECONVNET_PRECISION      32-true | tf32 (on a GPU) | bf16-mixed (default: 32-true, so that results stay comparable)
 DECONVNET_CORES          worker processes of the stages without a network (default: all cores)
@@ -36,6 +37,15 @@ def read_int(name: str, default: int) -> int:
     return int(value)
 
 
+def check() -> None:
+    """Raises UserError for a setting that a stage would refuse later; imports torch only for DECONVNET_DEVICE=cuda."""
+    for name in ("CORES", "PROCESSES", "MICRO_BATCHES", "WORKERS", "THREADS", "CHECKPOINT"):
+        read_int(f"DECONVNET_{name}", 1)
+    check_precision()
+    if os.environ.get("DECONVNET_DEVICE") not in (None, "", "cpu"):
+        device()
+
+
 def device() -> "torch.device":
     import torch  # late: stages that only need cores() start seconds sooner
 
@@ -64,13 +74,18 @@ def note_device(device: "torch.device", path: str) -> None:
         file.write(f"{gpu or device}\n")
 
 
+def check_precision() -> str:
+    name = os.environ.get("DECONVNET_PRECISION", "32-true")
+    if name not in PRECISIONS:
+        raise UserError(f"DECONVNET_PRECISION must be {', '.join(PRECISIONS)}, not '{name}'.")
+    return name
+
+
 def precision() -> str:
     """Fabric's name for the precision. Also sets torch's TF32 switches, which are on for convolutions by default."""
     import torch
 
-    name = os.environ.get("DECONVNET_PRECISION", "32-true")
-    if name not in PRECISIONS:
-        raise UserError(f"DECONVNET_PRECISION must be {', '.join(PRECISIONS)}, not '{name}'.")
+    name = check_precision()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = name != "32-true"
     return name.replace("tf32", "32-true")
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from deconvnet.config import params
+from deconvnet.config import machine, params
 from deconvnet.config.errors import UserError
 from deconvnet.config.paths import ROOT
 from deconvnet.config.schema import SOLVERS, Params
@@ -34,6 +34,10 @@ def check(settings: dict) -> Params:
     """Finds what would otherwise fail after a while. Raises UserError."""
     name = "params.yaml" if settings.get("profile") == DEFAULT else f"Profile {settings.get('profile')}"
     checked = params.validate(settings, name)
+    machine.check()
+    for solver in (getattr(checked, section) for section in SOLVERS):
+        if solver.iterations and solver.micro_batches > 1:  # otherwise one process trains
+            machine.check_micro_batches(solver.micro_batches, machine.processes())
     if checked.data.source == "folder":
         if not checked.data.root:
             raise UserError(f"PROFILE={checked.profile} needs a folder in VOC layout: add DATA=/path/to/folder.")

@@ -72,6 +72,19 @@ def run_command(folder: Path, *command: str) -> int:
     return subprocess.run(command, cwd=folder, env=variables, check=False).returncode
 
 
+def follow_git(folder: Path) -> None:
+    """Tells DVC whether `folder` is a Git repository, which it asks for: an unpacked archive is none."""
+    local = folder / ".dvc" / "config.local"
+    without = local.is_file() and "no_scm = true" in local.read_text(encoding="utf-8").lower()
+    if (folder / ".git").exists():
+        if without:
+            dvc(folder, "config", "--quiet", "--local", "--unset", "core.no_scm")
+    elif not (folder / ".dvc").is_dir():
+        dvc(folder, "init", "--quiet", "--no-scm")
+    elif not without:
+        dvc(folder, "config", "--quiet", "--local", "core.no_scm", "true")
+
+
 def dvc(folder: Path, *arguments: str) -> int:
     return run_command(folder, sys.executable, "-m", "dvc", *arguments)
 
@@ -143,13 +156,17 @@ def main() -> None:
     arguments, for_dvc = parser.parse_known_args()
     settings = preflight.settings_of(arguments.profile, arguments.data, arguments.seed)
     checked = preflight.check(settings)
-    announce(settings)
     seeds = params.read_yaml(ROOT / "seeds" / "dvc.yaml")["stages"]["train"]["matrix"]["seed"]
     if arguments.seeds > len(seeds):
         raise UserError(
             f"N={arguments.seeds}, but seeds/dvc.yaml lists the seeds {seeds}: add more there, or take less."
         )
-    folder = ROOT if settings["profile"] == preflight.DEFAULT else prepare_separate(settings)
+    announce(settings)
+    if settings["profile"] == preflight.DEFAULT:
+        folder = ROOT
+        follow_git(folder)
+    else:
+        folder = prepare_separate(settings)
     preflight.list_source(checked, folder / SOURCE.relative_to(ROOT))
     steps = [lambda: reproduce(folder, for_dvc)]
     if arguments.ablations:

@@ -4,8 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -108,5 +106,3 @@ def test_no_recipe_names_the_folder(unpacked):
     assert {"repro", "lab", "lint"} <= {*targets}
     for target in targets:
         assert str(unpacked) not in make(unpacked, "-n", target).stdout, target
-
-

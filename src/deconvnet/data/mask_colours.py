@@ -31,7 +31,7 @@ def check_colours(path: Path, labels: np.ndarray, of_classes: bool) -> Iterator[
     only background and void have numbers, and so colours, of their own.
     """
     colours = palette_of(path)
-    if colours is None:
+    if colours is None or (len(colours) > 1 and (colours == colours[0]).all()):  # a palette that was never filled
         return
     used = np.flatnonzero(np.bincount(labels.ravel()))
     used = used[used < len(colours)]

@@ -50,9 +50,8 @@ def title_of(text: str) -> str:
 
 
 def say_if_empty(axis: plt.Axes) -> None:
-    """Writes into a diagram without a number that there is none: val has no ground truth, or no object."""
-    drawn = [line.get_ydata() for line in axis.lines] + [[bar.get_height()] for bar in axis.patches]
-    if not any(np.isfinite(np.asarray(values, float)).any() for values in drawn):
+    """Writes into a diagram of lines without a number that there is none: val has no ground truth, or no object."""
+    if not any(np.isfinite(np.asarray(line.get_ydata(), float)).any() for line in axis.lines):
         axis.set(xticks=[], yticks=[])
         axis.text(0.5, 0.5, "Val has nothing to measure this on.", ha="center", fontsize=9, transform=axis.transAxes)
 
@@ -168,7 +167,8 @@ def bars(table: pd.DataFrame, ylabel: str, title: str) -> Figure:
     table.plot.bar(ax=axis, color=list(LINES[: table.shape[1]]), width=0.8, rot=45 if len(table) > 6 else 0)
     axis.set(ylabel=ylabel, xlabel="", title=title)
     axis.legend(fontsize=7, frameon=False, ncols=table.shape[1])
-    say_if_empty(axis)
+    if table.isna().all(axis=None):
+        say_if_empty(axis)
     return figure
 
 

@@ -74,7 +74,7 @@ def test_the_caption_states_the_cost_of_training_and_of_inference():
     training = {name: {"flops": flops} for name, flops in (("stage1", 1e12), ("stage2", 2e12), ("fcn8s", 4e12))}
     text = captions.caption(settings("icons"), "val", 3, "abc", training, {"deconvnet": 9e9, "fcn8s": 0.5e9})
     assert "DeconvNet 3.0 TFLOP, FCN-8s 4.0 TFLOP. " in text
-    assert text.endswith("DeconvNet 9.00 GFLOP (50 proposals), FCN-8s 0.50 GFLOP: 18 times as many.")
+    assert text.endswith("DeconvNet 9.00 GFLOP (50 proposals), FCN-8s 0.50 GFLOP: 18.0 times as many.")
 
 
 def test_the_default_says_what_its_network_costs():

@@ -26,7 +26,7 @@ def caption(
         f"Training compute, forward and backward, backbone excluded: DeconvNet {deconvnet:.1f} TFLOP, "
         f"FCN-8s {training['fcn8s']['flops'] / 1e12:.1f} TFLOP. Inference on an image, forward: DeconvNet "
         f"{inference['deconvnet'] / 1e9:,.2f} GFLOP ({settings.inference.num_proposals} proposals), FCN-8s "
-        f"{inference['fcn8s'] / 1e9:,.2f} GFLOP: {inference['deconvnet'] / inference['fcn8s']:.0f} times as many."
+        f"{inference['fcn8s'] / 1e9:,.2f} GFLOP: {inference['deconvnet'] / inference['fcn8s']:.1f} times as many."
     )
 
 

@@ -110,7 +110,7 @@ def test_a_relative_folder_starts_at_the_project_wherever_the_command_runs(tmp_p
     monkeypatch.setattr(preflight, "ROOT", tmp_path / "project")
     monkeypatch.chdir(tmp_path)
     settings = preflight.settings_of("voc", None)
-    settings["data"]["root"] = "my/voc"
+    settings["data"] |= {"root": "my/voc", "dev": 1}
     preflight.list_source(preflight.check(settings), tmp_path / "source.json")
     monkeypatch.setattr(repro, "ROOT", tmp_path / "project")
     repro.make_paths_absolute(settings)

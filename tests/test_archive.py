@@ -28,7 +28,7 @@ def test_dvc_works_in_an_unpacked_archive_and_in_a_repository_made_of_it(archive
         assert call(archive, "dvc", "status", "experiment").returncode == 0
     git(archive, "init", "-q")
     commit(archive, "of the archive")
-    assert call(archive, "dvc", "metrics", "diff").returncode == 1  # DVC still works without Git
+    assert call(archive, "dvc", "metrics", "diff").returncode != 0  # DVC still works without Git
     repro.follow_git(archive)
     done = call(archive, "dvc", "metrics", "diff", "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, {})

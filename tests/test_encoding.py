@@ -1,10 +1,13 @@
-"""Text is UTF-8 in every locale: all calls that read or write it say so."""
+"""Text is UTF-8 in every locale: all calls that read or write it say so, and the report is the same bytes."""
 
 import ast
+import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import call
 
 from deconvnet.config.paths import ROOT
 
@@ -68,3 +71,55 @@ def test_calls_that_read_or_write_text_name_the_encoding(path):
 )
 def test_the_test_sees_what_it_should(code, lines):
     assert found_in(code) == lines
+
+
+# Python's own remedies for such locales are off, as for programs that embed it.
+PLAIN = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
+
+
+@pytest.fixture(scope="module", params=["C", "en_US.ISO-8859-1", "tr_TR.ISO-8859-9"])
+def locale(request, tmp_path_factory) -> dict[str, str]:
+    """Variables of a locale whose letters are not UTF-8; it is made for the tests, since few machines have one."""
+    if request.param == "C":
+        return PLAIN | {"LC_ALL": "C"}
+    folder, (language, letters) = tmp_path_factory.mktemp("locales"), request.param.split(".")
+    if not shutil.which("localedef"):
+        pytest.skip("localedef is missing")
+    command = ["localedef", "-i", language, "-f", letters, str(folder / request.param)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip(f"localedef cannot make {request.param} (Debian: apt install locales)")
+    return PLAIN | {"LC_ALL": request.param, "LOCPATH": str(folder)}
+
+
+def test_the_locale_is_not_utf8(locale):
+    """So that the tests below can fail."""
+    done = call(ROOT, "python", "-c", "print(open('README.md').encoding)", **locale)
+    assert "utf" not in done.stdout.lower()
+
+
+def test_settings_are_read_in_every_locale(locale):
+    done = call(ROOT, "python", "-m", "deconvnet.config.params", "icons", **locale)
+    assert (done.returncode, done.stdout) == (0, (ROOT / "params.yaml").read_text()), done.stderr
+
+
+def test_a_table_can_be_shown_in_every_locale(locale, tmp_path):
+    show = "from deconvnet.config.errors import exit_on_user_error as e\nwith e(): print('≥ – − × é')"
+    done = call(tmp_path, "python", "-c", show, **locale | {"PYTHONPATH": str(ROOT / "src")})
+    assert done.returncode == 0, done.stderr
+
+
+def test_pages_are_the_same_bytes_in_every_locale(locale, smoke, tmp_path):
+    """Written by a stage that runs a notebook and by one that runs a module, without and with the stages' beginning."""
+    run = tmp_path / "run"
+    shutil.copytree(smoke, run, ignore=shutil.ignore_patterns(".dvc", "models", "site"))
+    written = ["reports/tables/table2.md", "reports/README.md", "reports/site/index.html"]
+    for name in written[:2]:
+        (run / name).unlink()
+    notebook = ["deconvnet.pipeline.run_notebook", "figures", "reports/notebooks/figures.ipynb"]
+    for command in (["src/deconvnet", "-m", *notebook], ["-m", *notebook], ["-m", "deconvnet.report.site"]):
+        done = call(run, "python3", *command, **locale)
+        assert done.returncode == 0, done.stderr[-2000:]
+        if command[0] == "src/deconvnet":
+            assert (run / written[0]).read_bytes() == (smoke / written[0]).read_bytes()
+    for name in written:
+        assert (run / name).read_bytes() == (smoke / name).read_bytes(), name

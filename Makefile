@@ -76,7 +76,7 @@ endif
 in-git:
 	@test -e .git || { echo "This clones the project, which is no Git repository here, but an unpacked archive." \
 	  "Clone it instead, or: git init && git add . && git commit -m archive. (make repro does without.)"; exit 1; }
-	@git rev-parse -q --verify HEAD >/dev/null || { echo "Git cannot read this repository, or it has no commit."; exit 1; }
+	@git rev-parse -q --verify HEAD >/dev/null || { echo "Git cannot read this repository, for the reason above if there is one, or it has no commit."; exit 1; }
 
 # The programs in .venv hold its path. In a moved or copied folder it is built again.
 ifneq ($(shell cat $(VENV)/installed 2>/dev/null),$(shell pwd -P))

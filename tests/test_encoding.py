@@ -103,7 +103,7 @@ def test_settings_are_read_in_every_locale(locale):
 
 
 def test_a_table_can_be_shown_in_every_locale(locale, tmp_path):
-    show = "from deconvnet.config.errors import exit_on_user_error as e\nwith e(): print('≥ – − × é')"
+    show = "from deconvnet.config.errors import exit_on_user_error as e\nwith e(): print('\\u2265 \\u2212 \\xe9')"
     done = call(tmp_path, "python", "-c", show, **locale | {"PYTHONPATH": str(ROOT / "src")})
     assert done.returncode == 0, done.stderr
 

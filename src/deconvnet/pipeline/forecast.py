@@ -5,6 +5,8 @@ the best that it can do. So the hours are a lower bound: on one CPU core an iter
 as long. Edge Boxes, the CRF and the boundary detector come on top.
 """
 
+import shutil
+
 import torch
 from torch.nn import functional as F
 from torch.utils.benchmark import Timer
@@ -13,6 +15,7 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 from torchvision.models import VGG16_Weights
 
 from deconvnet.config import machine
+from deconvnet.config.paths import ROOT
 from deconvnet.config.schema import Params
 from deconvnet.evaluation.compute import cost
 from deconvnet.networks import build
@@ -92,6 +95,8 @@ def text(params: Params) -> str:
         f"{found['stage1']:,.1f}, stage 2 {found['stage2']:,.1f}, FCN-8s {found['fcn8s']:,.1f}, inference "
         f"{found['inference']:,.1f}.",
     ]
+    if (free := shutil.disk_usage(ROOT).free / GB) < found["disk"]:
+        lines.append(f"Only {free:.0f} GB are free in {ROOT}: without more, the run ends with a full disk.")
     if machine.device().type == "cpu":
         lines.append("This profile is for a GPU: on this machine's CPU it will not finish in reasonable time.")
     return "\n".join(lines)

@@ -12,7 +12,8 @@ import pytest
 from conftest import call
 
 from deconvnet.data import voc
-from deconvnet.evaluation import bootstrap, claims, curves, tolerance
+from deconvnet.evaluation import bootstrap, claims, curves, errors, tolerance
+from deconvnet.evaluation.methods import METHODS
 from deconvnet.report import figures, plots, site, tables
 
 NAN = float("nan")
@@ -96,10 +97,12 @@ def test_tables_show_a_dash():
     assert [[cell.strip() for cell in line] for line in lines] == [["–", "–"], ["3.0", "–"]]
 
 
+NO_ERRORS = {w: {"value": NAN, "ci": [NAN, NAN]} for w in (*errors.KINDS, *errors.POOLED, "object_iou")}
 EMPTY = {
     "counts": lambda: plots.mean_iou_by_count({"best": {"1": NOTHING, "10": NOTHING}}),
-    "sizes": lambda: plots.sizes(dict.fromkeys(("recall", "IoU"), {"FCN-8s": {"< 0.2, n = 0": NOTHING}})),
+    "sizes": lambda: plots.sizes({what: {"FCN-8s": {"< 0.2, n = 0": NOTHING}} for what in ("recall", "IoU")}),
     "layers": lambda: plots.layers({"unpooling": {"deconv1": NOTHING}, curves.CHANCE: {"deconv1": NOTHING}}),
+    "errors": lambda: plots.errors({"fcn8s": NO_ERRORS}, METHODS),
     "bars": lambda: figures.bars(pd.DataFrame({"FCN-8s": [NAN] * 3}), "IoU, %", "IoU"),
 }
 

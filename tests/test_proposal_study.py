@@ -13,7 +13,8 @@ from deconvnet.data.voc import VOID
 from deconvnet.evaluation import per_image, proposal_study
 from deconvnet.inference import aggregate
 
-net, on_the_cpu = test_inference.net, test_inference.on_the_cpu  # fixtures
+net = test_inference.net  # a fixture
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 SHAPE = IMAGE.shape[:2]
 PROPOSALS = {"a": np.hstack([BOXES, np.linspace(1, 0.5, 5)[:, None]]).astype(np.float32)}
 GROUND_TRUTH = np.random.default_rng(0).integers(0, 21, SHAPE).astype(np.uint8)

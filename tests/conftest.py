@@ -35,7 +35,9 @@ def call(folder: Path, *command: str, **variables: str) -> subprocess.CompletedP
         "PYTHONPATH": str(folder / "src"),
         **variables,
     }
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from deconvnet import DeconvNet
 from deconvnet.config.paths import ROOT, TABLES
-from deconvnet.evaluation import curves
+from deconvnet.evaluation import curves, errors
 from deconvnet.report import architecture, site, tables
 
 
@@ -31,6 +31,7 @@ RUN = {
 }  # fmt: skip
 BILINEAR = {"bilinear/counts": counts(0.2, 0.2), "bilinear/energy": RUN["deconvnet/energy"] / 2}
 BILINEAR |= {"bilinear/energy_image": RUN["deconvnet/energy_image"]}
+KINDS = {w: {"value": 9.0, "ci": [8.0, 10.0]} for w in (*errors.KINDS, *errors.POOLED, "object_iou")}
 MEASURED = curves.Measured([RUN], images=2, resamples=200, seed=0)
 
 
@@ -141,6 +142,7 @@ def test_every_page_says_which_notebook_made_it(page, tmp_path):
         "claims": tables.claims_page([row], "c", 10),
         "curves": page.read_text(),
         "beyond": tables.beyond_page(curves.beyond(MEASURED, {}, "mean"), {"FCN-8s": 0.1}, "c"),
+        "errors": tables.errors_page({"fcn8s": KINDS, "deconvnet": KINDS}, "c"),
         "table1": (tmp_path / "table1.md").read_text(),
         "table2": tables.table2_page(layers),
     }
@@ -153,4 +155,6 @@ def test_every_page_says_which_notebook_made_it(page, tmp_path):
     assert "4 against 1" in pages["claims"]
     readme = tables.for_readme(tmp_path, (ROOT / "README.md").read_text())
     assert "| C1 " in readme
+    assert "| missed, %" in readme
+    assert "9.0 [8.0, 10.0]" in readme
     assert "../../" not in readme

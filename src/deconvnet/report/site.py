@@ -40,7 +40,12 @@ SITE = REPORTS / "site"
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = [("results", "Results"), ("claims", "Claims"), ("browser", "Images"), ("tables", "Tables"),
             ("figures", "Figures"), ("notebooks", "Notebooks"), ("provenance", "Provenance")]  # fmt: skip
-MORE = {"beyond": "claims", "curves": "claims", "table2": "figures"}  # tables beside table 1, and their notebooks
+MORE = {
+    "errors": "evaluate",
+    "beyond": "claims",
+    "curves": "claims",
+    "table2": "figures",
+}  # tables beside table 1, and their notebooks
 VERDICTS = ("replicated", "not replicated", "inconclusive", "not run")
 
 

@@ -12,6 +12,7 @@ from dvc_render.vega_templates import NormalizedConfusionTemplate
 
 from deconvnet.config import paths
 from deconvnet.data.voc import CLASSES
+from deconvnet.evaluation import errors
 from deconvnet.evaluation.methods import METHODS, published
 from deconvnet.utils.files import write_json
 
@@ -120,6 +121,23 @@ def claims_page(claims: list[dict], caption: str, resamples: int) -> str:
     )
 
 
+def errors_page(found: dict[str, dict], caption: str) -> str:
+    """reports/tables/errors.md of errors.decompose: the methods as columns."""
+    what = errors.KINDS | errors.POOLED | {"object_iou": "mean IoU of single objects"}
+    rows = {
+        f"{name.replace('object_iou', 'IoU of objects')}, %": [with_interval(f[name]["value"], f[name]["ci"])
+                                                              for f in found.values()]
+        for name in what
+    }  # fmt: skip
+    table = pd.DataFrame(rows, index=[METHODS[m] for m in found]).T.rename_axis("")
+    meaning = "\n".join(f"- *{name.replace('object_iou', 'IoU of objects')}*: {text}" for name, text in what.items())
+    return (
+        f"# Where the errors are\n\n{caption}. {made_by('evaluate')}\n\nBeyond the paper. Missed, invented and "
+        "confused pixels are shares of all pixels that are not void. Intervals: 95 %, bootstrap over val's images, of "
+        f"this one training.\n\n{table.to_markdown(disable_numparse=True)}\n\n{meaning}\n"
+    )
+
+
 def curves_page(titled: dict[str, tuple[str, dict]], caption: str) -> str:
     """reports/tables/curves.md of {title: (x axis, curves.Curves)}: a table for each, a column for each line."""
     parts = [f"# The curves, point by point\n\n{caption}. {made_by('claims')}"]
@@ -213,7 +231,8 @@ def for_readme(folder: Path, readme: str) -> str:
         (folder / "table1.md").read_text(encoding="utf-8").split("# Results\n\n")[1].split("## Table 1")[0].strip()
     )
     claims = (folder / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[2].strip()
-    for name, text in (("results", results), ("claims", claims)):
+    kinds = (folder / "errors.md").read_text(encoding="utf-8").split("\n\n", 2)[2].strip()
+    for name, text in (("results", results), ("claims", claims), ("errors", kinds)):
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         head, rest = readme.split(begin)
         readme = f"{head}{begin}\n{text}\n\n{end}{rest.split(end)[1]}"

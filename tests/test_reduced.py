@@ -60,11 +60,14 @@ def test_large_photographs_are_reduced_at_import_and_others_are_the_same_files(t
 
 
 def test_it_is_said_before_anything_is_installed_or_run(tmp_path, capsys):
-    settings = preflight.settings_of("voc", write_folder(tmp_path / "root", SIZES))
-    preflight.check(settings)
-    assert "3 of 6 photographs" in capsys.readouterr().out
-    preflight.check(preflight.settings_of("voc", write_folder(tmp_path / "small", {"a": (500, 20), "b": (30, 30)})))
-    assert "photographs" not in capsys.readouterr().out
+    small = {name: (500 - n, 20) for n, name in enumerate("abc")}
+    for folder, sizes, said in (("large", SIZES, "3 of 6 photographs"), ("small", small, "")):
+        settings = preflight.settings_of("voc", write_folder(tmp_path / folder, sizes))
+        settings["data"]["dev"] = 1
+        preflight.check(settings)
+        out = capsys.readouterr().out
+        assert said in out
+        assert bool(said) == ("photographs" in out)
 
 
 def test_masks_by_hand():

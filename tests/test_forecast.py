@@ -1,5 +1,7 @@
 """The forecast of a run on VOC 2012, against numbers worked out by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -47,6 +49,14 @@ def test_the_text_lists_downloads_with_their_checksums(monkeypatch):
     assert all(words in text for words in (*checksums, "this machine's CPU"))
     own = PAPER.model_copy(update={"backbone": PAPER.backbone.model_copy(update={"source": "caffe", "path": "x"})})
     assert "397923af" not in forecast.text(own)
+
+
+def test_too_little_disk_is_said_before_the_downloads(monkeypatch):
+    monkeypatch.setenv("DECONVNET_DEVICE", "cpu")
+    monkeypatch.setattr(forecast, "speed", lambda: 1e12)
+    for free, said in ((5e9, True), (1e15, False)):
+        monkeypatch.setattr(forecast.shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+        assert ("Only 5 GB are free" in forecast.text(PAPER)) == said
 
 
 def test_only_voc2012_announces_its_cost_before_dvc_starts(monkeypatch, capsys, tmp_path):

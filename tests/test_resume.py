@@ -382,7 +382,7 @@ def test_an_unwritable_folder_is_explained_in_a_sentence(tmp_path, place):
         done = work()
     assert done.returncode == 1, done.stderr[-2000:]
     assert re.search(rf"Permission denied: '(/.*/)?{place}/.*{KEPT}", done.stderr), done.stderr[-2000:]
-    assert str(ROOT / "src") not in done.stderr  # no traceback of ours; on a busy machine the kernel's end may print one
+    assert str(ROOT / "src") not in done.stderr  # no traceback of ours; a busy kernel.s end may print one
     assert image.exists() == (place in ("models", "reports"))
     assert weights.read_bytes() == (b"new weights" if place == "reports" else b"old weights")
     if place == "models":  # once it can be written, the same command succeeds

@@ -107,7 +107,7 @@ def errors(found: dict[str, dict], names: dict[str, str]) -> Figure:
             values = np.array([found[method][what]["value"] for what in measures])
             low, high = np.array([found[method][what]["ci"] for what in measures]).T
             axis.bar(x, values, 0.14, color=LINES[number], label=names[method])
-            axis.errorbar(x, values, [values - low, high - values], fmt="none", ecolor="black", elinewidth=0.8)
+            axis.errorbar(x, values, [values - low, high - values], fmt="k,", elinewidth=0.8)
         axis.set_xticks(range(len(measures)), [what.replace("object_iou", "IoU of objects") for what in measures])
         axis.set(ylabel=label, ylim=(0, None))
         axis.grid(axis="y", alpha=0.3)

@@ -185,3 +185,9 @@ def test_figure7_has_the_papers_columns_and_three_groups(val):
     ]  # fmt: skip
     assert pictures(figure) == 18
     assert {text.get_text() for text in figure.legends[0].texts} <= set(voc.CLASSES)
+
+
+@pytest.mark.parametrize("make", DRAWN.values(), ids=DRAWN)
+def test_a_figure_with_numbers_does_not_say_that_there_is_none(make):
+    assert not [t for axis in make().axes for t in axis.texts if "nothing to measure" in t.get_text()]
+    plt.close("all")

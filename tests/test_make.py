@@ -28,7 +28,7 @@ def make(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
 def unpacked(tmp_path) -> Path:
     """The project as an archive holds it, without .git, as far as make reads it."""
     folder = tmp_path / "unpacked"
-    for name in ("conf", "tools", "src"):
+    for name in ("conf", "src"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy2(ROOT / name, folder)

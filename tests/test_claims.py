@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from deconvnet.evaluation.claims import Claim
 from scipy import stats
 
 from deconvnet.config.paths import REPORTS, TABLES
 from deconvnet.evaluation import bootstrap, claims, experiment, per_image
-from deconvnet.evaluation.claims import Claim
 from deconvnet.pipeline.repro import LONG_RUNS
 
 CLASSES = 21

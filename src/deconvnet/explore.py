@@ -20,7 +20,7 @@ from deconvnet.images import crops
 from deconvnet.images.store import load_proposals
 from deconvnet.inference import aggregate, crf, ensemble
 from deconvnet.predict import Predictor
-from deconvnet.report import figures
+from deconvnet.report import figures, paper_figures
 
 
 class Explorer:
@@ -73,12 +73,20 @@ class Explorer:
         return {title: values.argmax(axis=0).astype(np.uint8) for title, values in scores_of.items()}
 
     def show(self, **choices) -> Figure:
-        """The image, its ground truth if it has one, and what `segment` makes of the choices."""
+        """The image, its ground truth if it has one, and what `segment` makes of the choices; below, where it errs."""
         found = self.segment(**choices)
         ground_truth = {} if self.ground_truth is None else {"ground truth": self.ground_truth}
         pictures = {self.source[-24:]: self.image, **ground_truth, **found}
-        figure = figures.grid([list(pictures.values())], list(pictures))
+        rows, blank = [list(pictures.values())], np.full_like(self.image, 255)
+        if ground_truth:
+            overlays = [
+                paper_figures.overlay_errors(self.image, self.ground_truth, labels) for labels in found.values()
+            ]
+            rows.append([blank, blank, *overlays])
+        figure = figures.grid(rows, list(pictures))
         figures.add_legend(figure, [*ground_truth.values(), *found.values()])
+        if ground_truth:
+            paper_figures.add_error_legend(figure)
         return figure
 
     def layer(self, name: str, proposal: int = 0, channels: int = 7) -> Figure:
@@ -89,7 +97,7 @@ class Explorer:
         if self.shown is None or self.shown[0] != proposal:
             net, box = self.predictor.deconvnet, self.proposals[proposal]
             picture = crops.crop_boxes(self.image, box[None], net.size)[0].permute(1, 2, 0).byte().numpy()
-            self.shown = proposal, picture, decoder_energy.forward(net, picture[None])
+            self.shown = proposal, picture, decoder_energy.forward(net, picture[None])[0]
         _, picture, of_layer = self.shown
         maps = of_layer[name][0]
         strongest = maps.square().sum(dim=(1, 2)).argsort(descending=True)[:channels]

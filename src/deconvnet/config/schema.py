@@ -159,7 +159,7 @@ class Kernel(Section):
 
 
 class Crf(Section):
-    candidates: Annotated[list[Kernel], Field(min_length=1)]  # the best on dev is used
+    candidates: Annotated[list[Kernel], Field(min_length=1)]  # the first is the paper's; the best on dev is used
     iterations: Count
     normalise: bool
 

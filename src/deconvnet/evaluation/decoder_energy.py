@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -43,17 +44,28 @@ def recorded_layers(net: DeconvNet) -> Iterator[dict[str, torch.Tensor]]:
             hook.remove()
 
 
-def energy_share(maps: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """The share of the activations' energy Σa² that lies on the target, for each picture: (N,).
+def energy_maps(maps: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) activations → their energy Σa² at each place, (N, H, W), whose sum over what is valid is 1.
 
-    (N, C, H, W) activations; target and valid (N, S, S) in 0–1, of the input's size: a cell of a coarse map counts by
-    the share of its pixels. What is not valid (void, outside of the image) is left out. NaN if there is no energy at
-    all.
+    `valid` is (N, S, S) in 0–1, of the input's size: a cell of a coarse map counts by the share of its pixels. What is
+    not valid (void, outside of the image) is 0. NaN if there is no energy at all.
     """
-    side = maps.shape[-2:]
-    target, valid = (F.adaptive_avg_pool2d(mask[:, None].float(), side)[:, 0] for mask in (target * valid, valid))
-    energy = maps.float().square().sum(dim=1)
-    return (energy * target).sum(dim=(1, 2)) / (energy * valid).sum(dim=(1, 2))
+    energy = maps.float().square().sum(dim=1) * at_size(valid, maps)
+    return energy / energy.sum(dim=(1, 2), keepdim=True)
+
+
+def at_size(mask: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """(N, S, S) → (N, H, W): the share of each cell's pixels."""
+    return F.adaptive_avg_pool2d(mask[:, None].float(), maps.shape[-2:])[:, 0]
+
+
+def energy_share(energy: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """The share of the energy (N, H, W) that lies on the target, for each picture: (N,). In a cell that is partly valid
+    the energy is spread evenly over what is valid.
+    """
+    on_target, known = at_size(target * valid, energy[:, None]), at_size(valid, energy[:, None])
+    share = on_target / known.clamp(min=1e-9)
+    return (energy * share).sum(dim=(1, 2)) / energy.sum(dim=(1, 2))
 
 
 def object_crops(images: Images, objects: pd.DataFrame, context: float, size: int) -> tuple[np.ndarray, ...]:
@@ -71,39 +83,71 @@ def object_crops(images: Images, objects: pd.DataFrame, context: float, size: in
 
 
 @torch.inference_mode()
-def forward(net: DeconvNet, pictures: np.ndarray) -> dict[str, torch.Tensor]:
-    """The decoder's maps for uint8 (N, s, s, 3) pictures."""
+def forward(net: DeconvNet, pictures: np.ndarray) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The decoder's maps for uint8 (N, s, s, 3) pictures, and the scores (N, 21, s, s)."""
     with recorded_layers(net) as maps:
-        net(crops.to_tensor(pictures).to(machine.device(), memory_format=torch.channels_last))
-    return maps
+        scores = net(crops.to_tensor(pictures).to(machine.device(), memory_format=torch.channels_last))
+    return maps, scores
 
 
-def energy(net: DeconvNet, images: Images, objects: pd.DataFrame, context: float, batch: int = 64) -> pd.DataFrame:
-    """A row for each object: its image, `chance` (its share of the crop's area) and each layer's share of energy.
+@dataclass(frozen=True)
+class Batch:
+    """Some objects in their crops."""
 
-    An object that is void only is left out.
-    """
-    names = layer_names(net)
-    tables = [pd.DataFrame(columns=["image", "chance", *names], dtype=float)]
-    for start in tqdm(range(0, len(objects), batch), desc="energy of the decoder", unit="batch", mininterval=1):
-        part = objects.iloc[start : start + batch]
+    objects: pd.DataFrame
+    energy: dict[str, torch.Tensor]  # {layer: (N, H, W)}, the sum of each is 1
+    target: torch.Tensor  # bool (N, s, s)
+    valid: torch.Tensor
+    iou: torch.Tensor  # (N,) of the target with what the network labels as its class
+
+
+def batches(net: DeconvNet, images: Images, objects: pd.DataFrame, context: float, size: int = 64) -> Iterator[Batch]:
+    for start in tqdm(range(0, len(objects), size), desc="energy of the decoder", unit="batch", mininterval=1):
+        part = objects.iloc[start : start + size]
         pictures, *masks = object_crops(images, part, context, net.size)
         target, valid = (torch.from_numpy(mask).to(machine.device()) for mask in masks)
-        shares = {
-            name: energy_share(maps, target, valid).cpu().numpy() for name, maps in forward(net, pictures).items()
-        }
-        chance = (target.float().mean(dim=(1, 2)) / valid.float().mean(dim=(1, 2))).cpu().numpy()
-        tables.append(pd.DataFrame({"image": part["image"].to_numpy(), "chance": chance, **shares}))
-    table = pd.concat(tables[1:] or tables, ignore_index=True)[["image", "chance", *names]]
-    return table[table["chance"] > 0].reset_index(drop=True)
+        maps, scores = forward(net, pictures)
+        label = torch.from_numpy(part["label"].to_numpy()).to(scores.device)
+        labelled = (scores.argmax(dim=1) == label[:, None, None]) & valid
+        iou = (labelled & target).sum(dim=(1, 2)) / (labelled | target).sum(dim=(1, 2))
+        yield Batch(part, {name: energy_maps(m, valid) for name, m in maps.items()}, target, valid, iou)
 
 
-def as_counts(table: pd.DataFrame, names: list[str], source: str) -> PerImageCounts:
-    """The table of `energy` as the claims use it: <source>/energy (objects, 1 + layers), of which image each is."""
+def energy(net: DeconvNet, images: Images, objects: pd.DataFrame, context: float) -> tuple[pd.DataFrame, ...]:
+    """Three tables with a row for each object that is not void only: each layer's share of energy on the target; the
+    share that a map has which is the same for every object, namely the mean over all objects of the layer's energy
+    maps; and the object's `image`, and the `iou` of what the network labels as its class in the crop.
+
+    Objects are in the centre of their crops. The second share is what a layer has by that alone.
+    """
+    names = layer_names(net)
+    total, count = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for batch in batches(net, images, objects, context):
+        for name, maps in batch.energy.items():
+            known = maps.isfinite().all(dim=(1, 2))
+            total[name] = total[name] + maps[known].sum(dim=0, dtype=torch.float64)
+            count[name] += int(known.sum())
+    tables = [[pd.DataFrame(columns=names, dtype=float)] for _ in "12"], [pd.DataFrame({"image": [], "iou": []})]
+    for batch in batches(net, images, objects, context):
+        same = {n: (total[n] / max(count[n], 1)).float() * at_size(batch.valid, m[:, None])
+                for n, m in batch.energy.items()}  # fmt: skip
+        kept = batch.target.any(dim=2).any(dim=1).cpu().numpy()
+        for table, maps in zip(tables[0], (batch.energy, same), strict=True):
+            found = {n: energy_share(m, batch.target, batch.valid).cpu().numpy() for n, m in maps.items()}
+            table.append(pd.DataFrame(found)[kept])
+        tables[1].append(pd.DataFrame({"image": batch.objects["image"].to_numpy(), "iou": batch.iou.cpu()})[kept])
+    return tuple(pd.concat(parts[1:] or parts, ignore_index=True) for parts in (*tables[0], tables[1]))
+
+
+def as_counts(tables: tuple[pd.DataFrame, ...], names: list[str], method: str = "deconvnet") -> PerImageCounts:
+    """The tables of `energy` as the claims use them."""
+    shares, blind, about = tables
     index = {name: i for i, name in enumerate(names)}
     return {
-        f"{source}/energy": table.drop(columns="image").to_numpy(np.float32),
-        f"{source}/energy_image": table["image"].map(index).to_numpy(np.int32),
+        f"energy/{method}": shares.to_numpy(np.float32),
+        f"energy_blind/{method}": blind.to_numpy(np.float32),
+        f"energy_iou/{method}": about["iou"].to_numpy(np.float32),
+        f"energy_image/{method}": about["image"].map(index).to_numpy(np.int32),
     }
 
 
@@ -117,7 +161,7 @@ def representative(maps: torch.Tensor, target: np.ndarray) -> np.ndarray:
 
 def figure4_panels(net: DeconvNet, picture: np.ndarray, target: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """(title, map) of the paper's nine: the coarsest deconvolution, then unpooling and deconvolution of each level."""
-    maps = forward(net, picture[None])
+    maps, _ = forward(net, picture[None])
     panels = []
     for name in layer_names(net)[1:]:
         side = maps[name].shape[-1]

@@ -3,12 +3,10 @@
 The paper reports mean IoU alone, which counts a pixel that is wrongly an object like one that wrongly is none.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from deconvnet.data.voc import CLASSES, VOID
-from deconvnet.evaluation import bootstrap
+from deconvnet.evaluation import bootstrap, measures
 from deconvnet.evaluation.per_image import PerImageCounts
 
 KINDS = {
@@ -41,8 +39,9 @@ def shares(summed: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
-def share(what: str, key: str) -> Callable:
-    """A measure for bootstrap.bootstrap, in %: one of `shares`, of the counts at `key`."""
+def share(what: str, method: str, kind: str = "counts") -> bootstrap.Measure:
+    """A measure in %: one of `shares`, of a method's counts."""
+    key = measures.key(kind, method)
     return lambda run, weights: 100 * shares(np.tensordot(weights, run[key].astype(float), axes=1))[what]
 
 
@@ -54,17 +53,19 @@ def per_class(counts: np.ndarray) -> dict[str, dict[str, float]]:
         return {name: {"precision": precision, "recall": recall} for name, precision, recall in pairs}
 
 
-def decompose(run: PerImageCounts, methods: tuple[str, ...], resamples: int, seed: int) -> dict[str, dict]:
-    """For each method: KINDS, POOLED and the mean IoU of objects, in %, each {value, ci} with the bootstrap's interval
-    over images; and precision and recall of each class.
+def decompose(runs: list[PerImageCounts], methods: tuple[str, ...], resamples: int, seed: int) -> dict[str, dict]:
+    """For each method: KINDS, POOLED and the mean IoU of objects, in %, each {value, ci, per_seed} by
+    bootstrap.estimate; and precision and recall of each class, over all runs.
     """
-    images, found = len(run[f"counts/{methods[0]}"]), {}
+    images, found = len(runs[0][f"counts/{methods[0]}"]), {}
     for method in methods:
-        measures = {what: share(what, f"counts/{method}") for what in (*KINDS, *POOLED)}
-        measures["object_iou"] = bootstrap.object_measure("iou", method, 0, np.inf)
-        estimates = {w: bootstrap.bootstrap(m, [run], images, resamples, seed) for w, m in measures.items()}
-        found[method] = {what: {"value": value, "ci": list(ci)} for what, (value, ci) in estimates.items()}
-        found[method]["per_class"] = per_class(run[f"counts/{method}"])
+        measured = {what: share(what, method) for what in (*KINDS, *POOLED)}
+        measured["object_iou"] = measures.objects("iou", method)
+        found[method] = {}
+        for what, measure in measured.items():
+            e = bootstrap.estimate(measure, runs, images, resamples, seed)
+            found[method][what] = {"value": e.value, "ci": list(e.ci), "per_seed": list(e.per_seed)}
+        found[method]["per_class"] = per_class(np.concatenate([run[f"counts/{method}"] for run in runs]))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The five methods of the paper's table 1, and the published numbers."""
+"""The five methods of the paper's table 1, what they are compared with, and the published numbers."""
 
 from importlib.resources import files
 
@@ -10,6 +10,12 @@ METHODS = {
     "deconvnet_crf": "DeconvNet+CRF",
     "edeconvnet": "EDeconvNet",
     "edeconvnet_crf": "EDeconvNet+CRF",
+}
+CONTROLS = {  # beyond the paper: label maps that the claims compare with
+    "fcn8s_crf": "FCN-8s+CRF",
+    "deconvnet_crf_paper": "DeconvNet+CRF, the paper's kernel",
+    "edeconvnet_crf_paper": "EDeconvNet+CRF, the paper's kernel",
+    "edeconvnet_product": "EDeconvNet, product",
 }
 
 

@@ -82,9 +82,15 @@ def object_iou(labels: np.ndarray, instances: np.ndarray, predicted: np.ndarray,
     return float((mine & labelled).sum() / (mine | labelled).sum()) if mine.any() else float("nan")
 
 
-def object_counts(names: list[str], objects: pd.DataFrame, methods: tuple[str, ...]) -> PerImageCounts:
+Read = Callable[[str, str], np.ndarray]  # (method, image) → label map (H, W)
+
+
+def object_counts(
+    names: list[str], objects: pd.DataFrame, methods: tuple[str, ...], width: int, read: Read
+) -> PerImageCounts:
     """For each object that is not void: image (index), size (√ of box area / image area), label; and by each method its
-    recall, its IoU, the share of its pixels with another object's class, and the label of most of its pixels.
+    recall, its IoU, its IoU within `width` px of boundaries (contour), the share of its pixels with another object's
+    class (other), and the label of most of its pixels (majority).
     """
     index = {name: i for i, name in enumerate(names)}
     regions = boxes.extend(objects[BOX].to_numpy(), 1.2, square=False)
@@ -92,7 +98,8 @@ def object_counts(names: list[str], objects: pd.DataFrame, methods: tuple[str, .
     def task(item: tuple[str, int, pd.DataFrame, np.ndarray]) -> list[dict]:
         name, number, group, regions = item
         labels, instances = voc.read_labels(VOC, name), voc.read_instances(VOC, name)
-        predictions = {method: store.read_prediction(method, name) for method in methods}
+        near = near_boundaries(labels, instances, width)
+        predictions = {method: read(method, name) for method in methods}
         rows = []
         for o, around in zip(group.itertuples(), regions, strict=True):
             mine = (instances == o.instance) & (labels != VOID)
@@ -103,6 +110,7 @@ def object_counts(names: list[str], objects: pd.DataFrame, methods: tuple[str, .
             for method, predicted in predictions.items():
                 row[f"recall/{method}"] = (predicted[mine] == o.label).mean()
                 row[f"iou/{method}"] = object_iou(labels, instances, predicted, o, around)
+                row[f"contour/{method}"] = object_iou(near, instances, predicted, o, around)
                 row[f"other/{method}"] = ((predicted[mine] != o.label) & (predicted[mine] != 0)).mean()
                 row[f"majority/{method}"] = np.bincount(predicted[mine], minlength=len(CLASSES)).argmax()
             rows.append(row)
@@ -112,21 +120,23 @@ def object_counts(names: list[str], objects: pd.DataFrame, methods: tuple[str, .
     items = [(name, index[name], group, regions[groups.indices[name]]) for name, group in groups]
     done = parallel.process_map(task, items, "objects", min_items_per_worker=MIN_IMAGES_PER_WORKER)
     rows = [row for found in done for row in found]
-    measures = ("recall", "iou", "other", "majority")
+    measures = ("recall", "iou", "contour", "other", "majority")
     columns = ["image", "size", "label", *(f"{what}/{m}" for what in measures for m in methods)]
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[3:], float))
     table = table.astype({"image": int, "size": float, "label": int})
     return {f"objects/{key}": value.to_numpy() for key, value in table.items()}
 
 
-def method_counts(names: list[str], objects: pd.DataFrame, methods: tuple[str, ...], width: int) -> PerImageCounts:
+def method_counts(
+    names: list[str], objects: pd.DataFrame, methods: tuple[str, ...], width: int, read: Read = store.read_prediction
+) -> PerImageCounts:
     """All that the claims need of label maps: pixel counts over whole images and within `width` px of boundaries, and
     objects.
     """
 
     def task(name: str) -> np.ndarray:
         ground_truth, instances = voc.read_labels(VOC, name), voc.read_instances(VOC, name)
-        predicted = [store.read_prediction(method, name) for method in methods]
+        predicted = [read(method, name) for method in methods]
         targets = ground_truth, near_boundaries(ground_truth, instances, width)
         return np.stack([[image_counts(target, p) for p in predicted] for target in targets])
 
@@ -135,4 +145,4 @@ def method_counts(names: list[str], objects: pd.DataFrame, methods: tuple[str, .
     found = {}
     for i, method in enumerate(methods):
         found[f"counts/{method}"], found[f"boundary/{method}"] = counted[:, 0, i].copy(), counted[:, 1, i].copy()
-    return found | object_counts(names, objects, methods)
+    return found | object_counts(names, objects, methods, width, read)

@@ -76,20 +76,25 @@ def crf_inputs(names: list[str], outputs: Outputs, settings: Crf, rule: str) -> 
 
 def write_label_maps(outputs: Outputs, names: list[str], settings: Crf, rule: str, desc: str) -> None:
     """Writes <folder>/<name>.png, the label map after the CRF, for all folders of each image that lacks one, on all
-    cores or a cluster. An image's scores are read once, and consecutive equal kernels share the pairwise terms.
+    cores or a cluster. An image's scores are read once; its pairwise terms are made once for each kernel, and its label
+    map once for each method and kernel.
     """
     left = [name for name in names if not all(is_complete(folder / f"{name}.png") for folder in outputs)]
-    methods = {method for method, _ in outputs.values()}
+    methods = dict.fromkeys(method for method, _ in outputs.values())
+    kernels = []
+    for _, kernel in outputs.values():
+        kernels += [] if kernel in kernels else [kernel]
+    wanted = [(method, kernels.index(kernel)) for method, kernel in outputs.values()]
 
     def task(name: str) -> list[np.ndarray]:
-        image, label_maps, previous = voc.read_image(VOC, name), [], None
+        image, found = voc.read_image(VOC, name), {}
         probabilities = {method: ensemble.method_probabilities(method, name, rule) for method in methods}
-        for method, kernel in outputs.values():
-            if kernel != previous:
-                field, previous = build_crf(image, len(probabilities[method]), kernel, settings.normalise), kernel
-            refined = mean_field(field, probabilities[method], settings.iterations)
-            label_maps.append(refined.argmax(axis=0).astype(np.uint8))  # 1/84 of the bytes that a worker would return
-        return label_maps
+        for number, kernel in enumerate(kernels):
+            field = build_crf(image, len(voc.CLASSES), kernel, settings.normalise)
+            for method in dict.fromkeys(m for m, k in wanted if k == number):
+                refined = mean_field(field, probabilities[method], settings.iterations)
+                found[method, number] = refined.argmax(axis=0).astype(np.uint8)  # a worker returns 1/84 of the bytes
+        return [found[pair] for pair in wanted]
 
     for name, label_maps in zip(left, parallel.process_map(task, left, desc), strict=True):
         for folder, labels in zip(outputs, label_maps, strict=True):
@@ -119,8 +124,8 @@ def compare_kernels(
     return measured
 
 
-def predict_all(chosen: dict[str, Kernel], names: list[str], settings: Crf, rule: str) -> None:
-    """Writes the label maps of each method after the CRF with its kernel, as <method>_crf; resumes."""
-    outputs = {PREDICTIONS / f"{method}_crf": (method, kernel) for method, kernel in chosen.items()}
+def predict_all(chosen: dict[str, tuple[str, Kernel]], names: list[str], settings: Crf, rule: str) -> None:
+    """Writes label maps after the CRF: {the name they get: (method, kernel)}; an interrupted call resumes."""
+    outputs = {PREDICTIONS / title: pair for title, pair in chosen.items()}
     resume.resume_dir("CRF", lambda: crf_inputs(names, outputs, settings, rule), outputs)
     write_label_maps(outputs, names, settings, rule, "CRF")

@@ -30,12 +30,11 @@ def caption(
     )
 
 
-def short_caption(settings: Params, split: str, images: int, experiment: str) -> str:
-    """The same in a line, for figures."""
+def short_caption(settings: Params, split: str, images: int, experiment: str, trainings: int = 1) -> str:
+    """The same in a line, for figures of this training, or of so many with different seeds."""
     seeds = ", ".join(str(getattr(settings, name).seed) for name in SOLVERS)
-    return (
-        f"{settings.profile}: {settings.data.source} {split}, {images} images; seeds {seeds}; experiment {experiment}"
-    )
+    seeds = f"seeds {seeds}" if trainings == 1 else f"{trainings} trainings with different seeds"
+    return f"{settings.profile}: {settings.data.source} {split}, {images} images; {seeds}; experiment {experiment}"
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,17 @@ class Figure:
 
 
 FIGURES = [
-    Figure("claims", "Effects and intervals", "Each claim's effect with its 95 % interval; where the paper gives one, "
-           "its effect as a star.", "claims", "claims"),
-    Figure("proposals", "C4, more proposals", "Mean IoU of DeconvNet against the number of proposals, best first and "
-           "largest first, with 95 % intervals.", "claims", "claims"),
+    Figure("claims", "Effects and intervals", "Each claim's effect with its 95 % interval, or its range where one side "
+           "was trained once; below it a dot for each training; where the paper gives one, its effect as a star. A "
+           "panel for each unit.", "claims", "claims"),
+    Figure("proposals", "C4, more proposals", "Left: mean IoU of DeconvNet against the number of proposals, best first "
+           "and largest first, with 95 % intervals, and that of FCN-8s, which has none. Right: what the proposals "
+           "allow, the share of objects that one of them covers with IoU ≥ 0.5.", "claims", "claims"),
     Figure("sizes", "C5, objects by size", "Pixel recall and IoU of single objects by size, with 95 % intervals.",
            "claims", "claims"),
-    Figure("layers", "C8, energy on the target", "The share of each decoder layer's energy that lies on the object in "
-           "the centre of its crop, against the object's share of the area.", "claims", "claims"),
+    Figure("layers", "C8, what each layer knows of the object", "The share of a decoder layer's energy that lies on "
+           "the object in the centre of its crop, less the share of a map that is the same for every object. Unpooled "
+           "maps and deconvolutions in turn, from the coarsest to the last.", "claims", "claims"),
     Figure("calibration", "Calibration", "Reliability diagram: accuracy against probability. The CRF uses these "
            "probabilities. A first point below 0.1 is of pixels where no class has a score above 0, for instance where "
            "there is no proposal: 21 equal probabilities, 1/21, labelled background.", "claims", "claims"),
@@ -88,8 +90,10 @@ FIGURES = [
            "figures"),
     Figure("errors", "Kinds of error", "Pixels missed (an object predicted as background), invented (background "
            "predicted as an object) and confused (an object predicted as another class), as shares of all pixels; "
-           "precision and recall of the objects' pixels, and the mean IoU of objects; with 95 % intervals over images.",
-           "evaluate"),
+           "precision and recall of the objects' pixels, and the mean IoU of objects; with 95 % intervals, and a dot "
+           "for each training.", "results"),
+    Figure("diagnosis", "Which part loses it", "What DeconvNet's mean IoU gains if one part of inference is given by "
+           "the ground truth, or done in another way; with 95 % intervals, and a dot for each training.", "results"),
     Figure("overlays", "Overlays", "The first images of val, with half-transparent labels.", "figures"),
-    Figure("per_class", "IoU of each class", "The five methods, class by class.", "evaluate"),
+    Figure("per_class", "IoU of each class", "The five methods, class by class, in this training.", "results"),
 ]  # fmt: skip

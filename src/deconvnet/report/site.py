@@ -26,14 +26,16 @@ from PIL import Image
 from pygments.formatters import HtmlFormatter
 from tqdm import tqdm
 
+from deconvnet.claims.judge import VERDICTS
 from deconvnet.config import params, paths
 from deconvnet.config.errors import exit_on_user_error
 from deconvnet.config.paths import COUNTS, REPORTS, ROOT, STEPS, TABLES, VOC
 from deconvnet.data import voc
 from deconvnet.evaluation import per_image
+from deconvnet.evaluation.errors import KINDS
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.images import store
-from deconvnet.report import tables
+from deconvnet.report import paper_figures, tables
 from deconvnet.report.captions import FIGURES
 
 SITE = REPORTS / "site"
@@ -41,19 +43,36 @@ TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = [("results", "Results"), ("claims", "Claims"), ("browser", "Images"), ("tables", "Tables"),
             ("figures", "Figures"), ("notebooks", "Notebooks"), ("provenance", "Provenance")]  # fmt: skip
 MORE = {
-    "errors": "evaluate",
+    "errors": "results",
+    "diagnosis": "results",
     "beyond": "claims",
     "curves": "claims",
     "table2": "figures",
 }  # tables beside table 1, and their notebooks
-VERDICTS = ("replicated", "not replicated", "inconclusive", "not run")
 
 
 def cell(value, text: str | None = None, best: bool = False) -> dict:
     """One cell of a table; numbers sort by their value, not by how they are written."""
     number = isinstance(value, int | float | np.number) and np.isfinite(value)
-    return {"text": text or ("–" if value is None or value != value else str(value)), "best": best,
-            "key": float(value) if number else None}  # fmt: skip
+    key = float(value) if number else leading_number(value) if isinstance(value, str) else None
+    return {"text": text or ("–" if value is None or value != value else str(value)), "best": best, "key": key}
+
+
+def controls_rows(claims: list[dict]) -> dict:
+    rows = []
+    for row in claims:
+        for c in row["controls"]:
+            cells = [cell(row["id"]), cell(f"{c['measure']} ({c['unit']})"), cell(c["effect"], tables.found_text(c))]
+            rows.append({"mark": "", "cells": cells})
+    return {"head": ["claim", "measured beside it", "found [95 %]"], "rows": rows}
+
+
+def leading_number(text: str) -> float | None:
+    """Of "43.7 ± 1.2" the 43.7, by which the column sorts."""
+    try:
+        return float(text.split(" ")[0])
+    except ValueError:
+        return None
 
 
 def sortable(table: pd.DataFrame, marks: list[str] | None = None, best: pd.DataFrame | None = None) -> dict:
@@ -71,15 +90,12 @@ def sortable(table: pd.DataFrame, marks: list[str] | None = None, best: pd.DataF
 def claims_rows(claims: list[dict]) -> dict:
     rows = []
     for row in claims:
-        effect, (low, high) = row["effect"], row["ci"]
-        found = "–" if effect is None else f"{effect:+.1f}"
-        within = "–" if effect is None else f"[{low:+.1f}, {high:+.1f}]"
         paper = row["paper"] if row["paper_effect"] is None else f"{row['paper']} ({row['paper_effect']:+.1f})"
-        cells = [cell(row["id"]), cell(row["verdict"]), cell(effect, found), cell(low, within)]
-        cells += [cell(row["statement"]), cell(paper), cell(f"{row['measured']} ({row['unit']})")]
+        cells = [cell(row["id"]), cell(row["verdict"]), cell(row["effect"], tables.found_text(row))]
+        cells += [cell(row["statement"]), cell(paper), cell(f"{row['measure']} ({row['unit']})")]
         cells.append(cell(row["seeds"], tables.seeds_text(row)))
         rows.append({"mark": row["verdict"].replace(" ", "-"), "cells": cells})
-    head = ["claim", "verdict", "effect", "95 % interval", "the paper says", "its evidence", "measured here", "seeds"]
+    head = ["claim", "verdict", "effect [95 %]", "the paper says", "its evidence", "measured here", "trainings"]
     return {"head": head, "rows": rows}
 
 
@@ -105,7 +121,8 @@ def verdict(claims: list[dict]) -> str:
 def browser(names: list[str], counts: list[int]) -> dict:
     """The data of the page's image browser; and its pictures: the image, its label maps below each other, its steps."""
     folder = SITE / "images" / "val"
-    (folder / "steps").mkdir(parents=True)  # a folder, since "a_steps" may be another id
+    for sub in ("steps", "errors"):  # folders, since "a_steps" may be another id
+        (folder / sub).mkdir(parents=True)
     counts_of, steps = per_image.load(COUNTS / "methods.npz"), per_image.load(COUNTS / "proposals.npz")
     iou = {m: 100 * per_image.mean_iou(counts_of[f"counts/{m}"]) for m in METHODS}
     grown = [100 * per_image.mean_iou(steps[f"proposals/best/{n}"]) for n in counts]
@@ -113,8 +130,10 @@ def browser(names: list[str], counts: list[int]) -> dict:
     for i, name in enumerate(tqdm(names, desc="browser", unit="image", mininterval=1)):
         shutil.copy2(voc.image_path(VOC, name), folder / f"{name}.jpg")
         ground_truth = voc.read_labels(VOC, name)
-        stacked = [ground_truth, *(store.read_prediction(m, name) for m in METHODS)]
-        voc.save_mask(folder / f"{name}.png", np.concatenate(stacked))
+        image, predicted = voc.read_image(VOC, name), [store.read_prediction(m, name) for m in METHODS]
+        voc.save_mask(folder / f"{name}.png", np.concatenate([ground_truth, *predicted]))
+        overlays = np.concatenate([paper_figures.overlay_errors(image, ground_truth, p) for p in predicted])
+        Image.fromarray(overlays).save(folder / "errors" / f"{name}.jpg", quality=85)
         shutil.copy2(STEPS / f"{name}.png", folder / "steps" / f"{name}.png")
         values = {m: value_or_none(iou[m][i]) for m in METHODS}
         images.append({"name": name, "ratio": f"{ground_truth.shape[1]} / {ground_truth.shape[0]}", "methods": values,
@@ -209,9 +228,12 @@ def build() -> None:
         title="DeconvNet, replicated",
         dataset=f"{settings.profile} {split}, {len(names)} images",
         verdicts=[(v, count_of[v]) for v in VERDICTS if count_of[v]],
-        means=list(result["this run"].items()),
-        results=sortable(result.replace("–", np.nan).astype(float)),
+        means=list(result["mean IoU"].items()),
+        results=sortable(result),
+        spread=", mean ± standard deviation over trainings" if "this training" in result else "",
+        errors=[(f"{kind}: {KINDS[kind]}", colour) for kind, colour in paper_figures.ERRORS.items()],
         claims=claims_rows(claims),
+        controls=controls_rows(claims),
         resamples=f"{settings.report.resamples:,}",
         table1=sortable(table1.assign(source=sources), ["ours" if s == "this run" else "" for s in sources], best),
         more=more,
@@ -227,7 +249,9 @@ def write_readme(environment: jinja2.Environment, shared: dict, figures: list[di
     """reports/README.md"""
     claims = (TABLES / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[2]
     template = environment.get_template("README.md.j2")
-    text = template.render(shared, results=table1.split("\n\n")[3], claims=claims, figures=figures)
+    text = template.render(
+        shared, about=table1.split("\n\n")[2], results=table1.split("\n\n")[3], claims=claims, figures=figures
+    )
     (REPORTS / "README.md").write_text(text.rstrip() + "\n", encoding="utf-8")
 
 

@@ -33,16 +33,27 @@ def table1(per_class: dict[str, dict[str, float]], dataset: str, split: str) -> 
     return table.round(1)
 
 
-def comparison(metrics: dict[str, dict[str, float]]) -> pd.DataFrame:
-    """The five methods, published mean IoU beside this run's mean IoU and recall by object size, all in %."""
-    paper = published()["mean"]
-    rows = {}
+def comparison(trainings: list[dict[str, dict[str, float]]]) -> pd.DataFrame:
+    """The five methods, published mean IoU beside ours: of the first training, and mean ± standard deviation over all
+    `trainings` (metrics.json of each) of mean IoU and of recall by object size. All in %, as text.
+    """
+    paper, rows = published()["mean"], {}
     for name, title in METHODS.items():
-        ours = {
-            key.replace("recall_", "recall "): 100 * value for key, value in metrics[name].items() if key != "mean_iou"
+        values = {key: [100 * (np.nan if t[name][key] is None else t[name][key]) for t in trainings]
+                  for key in trainings[0][name]}  # fmt: skip
+        row = {"paper": number(paper[title]), "mean IoU": with_deviation(values["mean_iou"])}
+        row |= {"this training": number(values["mean_iou"][0])} if len(trainings) > 1 else {}
+        rows[title] = row | {
+            k.replace("recall_", "recall "): with_deviation(v) for k, v in values.items() if k != "mean_iou"
         }
-        rows[title] = {"paper": paper[title], "this run": 100 * metrics[name]["mean_iou"], **ours}
-    return pd.DataFrame(rows).T.rename_axis("method").round(1)
+    return pd.DataFrame(rows).T.rename_axis("method")
+
+
+def with_deviation(values: list[float]) -> str:
+    """Mean ± standard deviation over trainings; the number alone if there is one."""
+    if len(values) == 1 or not np.isfinite(values).all():
+        return number(float(np.mean(values)))
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
 
 
 def marked(table1: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -72,13 +83,22 @@ def write(table1: pd.DataFrame, results: pd.DataFrame, caption: str, folder: Pat
     means = pd.DataFrame({"mean": texts["mean"], "source": shown["source"]})[~ours]
     (folder / "table1.md").write_text(
         f"# Results\n\n{caption}\n\n"
-        "Mean IoU and pixel recall of objects by size, in %. The paper's numbers are for VOC 2012 test and cannot "
-        f"be compared with ours.\n\n{markdown(results)}\n\n"
+        f"{about(results)}\n\n{results.to_markdown(disable_numparse=True)}\n\n"
         "## Table 1\n\nIoU of each class, in %; the best of the published and of ours in bold. Published: VOC 2012 "
         f"test, the methods and classes whose numbers have a source.\n\n{classes.to_markdown(disable_numparse=True)}"
         "\n\nThe published means and where the numbers are from; † unverified: no source.\n\n"
-        f"{means.to_markdown(disable_numparse=True)}\n\n{made_by('evaluate')}\n",
+        f"{means.to_markdown(disable_numparse=True)}\n\n{made_by('results')}\n",
         encoding="utf-8",
+    )
+
+
+def about(results: pd.DataFrame) -> str:
+    """What the table of the five methods shows."""
+    several = "this training" in results.columns
+    spread = ": mean ± standard deviation over trainings with different seeds" if several else ""
+    return (
+        f"Mean IoU and pixel recall of objects by size, in %{spread}. The paper's numbers are for VOC 2012 test and "
+        "cannot be compared with ours."
     )
 
 
@@ -98,26 +118,44 @@ def made_by(notebook: str) -> str:
 
 def seeds_text(row: dict) -> str:
     """How many trainings a claim rests on: "4 against 1" if the ablated network was trained once."""
-    return str(row["seeds"]) if row["runs"] == row["seeds"] else f"{row['runs']} against {row['seeds']}"
+    return f"{row['seeds']} against 1" if row["against_one"] and row["seeds"] else str(row["seeds"])
+
+
+def found_text(row: dict) -> str:
+    """The effect of a claim or control with its interval, or its range over pairs of trainings."""
+    if row["effect"] is None:
+        return "not run"
+    text = f"{row['effect']:+.1f}" if row["ci"] or row["range"] else f"{row['effect']:.1f}"
+    for name, found in (("", row["ci"]), ("range ", row["range"])):
+        text += f" {name}[{found[0]:+.1f}, {found[1]:+.1f}]" if found else ""
+    return text
 
 
 def claims_page(claims: list[dict], caption: str, resamples: int) -> str:
-    """reports/tables/claims.md: a row for each claim."""
-    rows = []
+    """reports/tables/claims.md: a row for each claim, and what is measured beside them."""
+    rows, beside = [], []
     for row in claims:
-        found = "–" if row["effect"] is None else f"{row['effect']:+.1f} [{row['ci'][0]:+.1f}, {row['ci'][1]:+.1f}]"
         paper = row["paper"] if row["paper_effect"] is None else f"{row['paper']} ({row['paper_effect']:+.1f})"
-        measured = f"{row['measured']} ({row['unit']})"
-        rows.append([row["id"], row["statement"], paper, measured, found, seeds_text(row), f"**{row['verdict']}**"])
-    head = ["claim", "the paper says", "its evidence", "measured here", "effect [95 %]", "seeds", "verdict"]
+        measured = f"{row['measure']} ({row['unit']})"
+        name = f"{row['id']}, primary" if row["primary"] else row["id"]
+        rows.append(
+            [name, row["statement"], paper, measured, found_text(row), seeds_text(row), f"**{row['verdict']}**"]
+        )
+        beside += [[row["id"], f"{c['measure']} ({c['unit']})", found_text(c)] for c in row["controls"]]
+    head = ["claim", "the paper says", "its evidence", "measured here", "effect [95 %]", "trainings", "verdict"]
     table = pd.DataFrame(rows, columns=head).to_markdown(index=False, disable_numparse=True)
+    controls = pd.DataFrame(beside, columns=["claim", "measured beside it", "found [95 %]"])
     return (
         f"# The paper's claims\n\n{caption}. {made_by('claims')}\n\n"
-        "Effects are signed such that positive values support the claim. The verdict follows from the interval alone: "
-        "**replicated** if all of it is above 0, **not replicated** if all of it is below, **inconclusive** if it "
-        f"crosses 0. Intervals: bootstrap over val's images, {resamples:,} resamples, paired; with more than one seed, "
-        "over seeds and images. *Against 1*: the ablated network was trained with one seed only; the interval does not "
-        "include its variance over seeds. The paper's numbers are for VOC 2012 test.\n\n" + table + "\n"
+        "Effects are signed such that positive values support the claim. **Supported**: the whole interval is above 0; "
+        "**contradicted**: it is below; **inconclusive**: it holds 0. C1 and C2 are the primary claims; the others are "
+        "corrected for their number (Holm), and one whose corrected p-value is above 0.05 is inconclusive. Intervals: "
+        f"95 %, over val's images ({resamples:,} resamples, paired) and over seeds. *Against 1*: the ablated network "
+        "was trained once; instead of an interval there is the range over all pairs of trainings. The paper's numbers are "
+        "for VOC 2012 test.\n\n"
+        + table
+        + "\n\nBeside the claims: what else could explain an effect, what it costs, and "
+        "checks that a measure must pass.\n\n" + controls.to_markdown(index=False, disable_numparse=True) + "\n"
     )
 
 
@@ -132,10 +170,37 @@ def errors_page(found: dict[str, dict], caption: str) -> str:
     table = pd.DataFrame(rows, index=[METHODS[m] for m in found]).T.rename_axis("kind")
     meaning = "\n".join(f"- *{name.replace('object_iou', 'IoU of objects')}*: {text}" for name, text in what.items())
     return (
-        f"# Where the errors are\n\n{caption}. {made_by('evaluate')}\n\nBeyond the paper. Missed, invented and "
-        "confused pixels are shares of all pixels that are not void. Intervals: 95 %, bootstrap over val's images, of "
-        f"this one training.\n\n{table.to_markdown(disable_numparse=True)}\n\n{meaning}\n"
+        f"# Where the errors are\n\n{caption}. {made_by('results')}\n\nBeyond the paper. Missed, invented and "
+        "confused pixels are shares of all pixels that are not void. Intervals: 95 %, over val's images and over seeds."
+        f"\n\n{table.to_markdown(disable_numparse=True)}\n\n{meaning}\n"
     )
+
+
+def diagnosis_page(parts: dict[str, dict], caption: str) -> str:
+    """reports/tables/diagnosis.md of diagnosis.summary, and a paragraph that says only what the numbers show."""
+    rows = []
+    for row in parts.values():
+        numbers = [with_interval(row[what]["value"], row[what]["ci"]) for what in ("mean_iou", "gain")]
+        kinds = [number(row[kind]["value"]) for kind in errors.KINDS]
+        rows.append([row["title"], "yes" if row["given"] else "no", *numbers, *kinds])
+    head = ["DeconvNet's inference", "given by the ground truth", "mean IoU, %", "gain, points", *errors.KINDS]
+    table = pd.DataFrame(rows, columns=head).to_markdown(index=False, disable_numparse=True)
+    return (
+        f"# Which part loses it\n\n{caption}. {made_by('results')} The counts are from "
+        f"[diagnosis.ipynb](../../notebooks/diagnosis.ipynb).\n\n{most_gained(parts)}\n\n{table}\n"
+    )
+
+
+def most_gained(parts: dict[str, dict]) -> str:
+    text = "Beyond the paper: inference alone, with one part replaced. Missed, invented and confused: % of all pixels."
+    for given, of in ((True, "given by the ground truth"), (False, "that need no ground truth")):
+        rows = [row for part, row in parts.items() if row["given"] == given and part != "paper"]
+        rows = [row for row in rows if np.isfinite(row["gain"]["value"])]
+        if rows:
+            row = max(rows, key=lambda row: row["gain"]["value"])
+            gain, (low, high) = row["gain"]["value"], row["gain"]["ci"]
+            text += f" Of the parts {of}, most is gained by *{row['title']}*: {gain:+.1f} points [{low:+.1f}, {high:+.1f}]."
+    return text
 
 
 def curves_page(titled: dict[str, tuple[str, dict]], caption: str) -> str:
@@ -232,7 +297,8 @@ def for_readme(folder: Path, readme: str) -> str:
     )
     claims = (folder / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[2].strip()
     kinds = (folder / "errors.md").read_text(encoding="utf-8").split("\n\n", 2)[2].strip()
-    for name, text in (("results", results), ("claims", claims), ("errors", kinds)):
+    parts = (folder / "diagnosis.md").read_text(encoding="utf-8").split("\n\n", 2)[2].strip()
+    for name, text in (("results", results), ("claims", claims), ("errors", kinds), ("diagnosis", parts)):
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         head, rest = readme.split(begin)
         readme = f"{head}{begin}\n{text}\n\n{end}{rest.split(end)[1]}"

@@ -38,7 +38,7 @@ function tile(title, score, source, row, rows, ratio) {
 }
 
 function browse({ images, methods, steps }) {
-  const [select, order, slider, count, tiles] = ["image", "order", "proposals", "count", "tiles"].map((id) => document.getElementById(id));
+  const [select, order, what, slider, count, tiles] = ["image", "order", "what", "proposals", "count", "tiles"].map((id) => document.getElementById(id));
   const gaps = {
     deconvnet: (i) => i.methods.deconvnet - i.methods.fcn8s,
     fcn8s: (i) => i.methods.fcn8s - i.methods.deconvnet,
@@ -57,13 +57,18 @@ function browse({ images, methods, steps }) {
     const step = Number(slider.value);
     const file = `${encodeURIComponent(image.name)}.png`; // an id may hold #, ? or "
     const rows = methods.length + 1;
+    const errors = what.value === "errors"; // in a picture of its own, without the ground truth
+    for (const kind of ["labels", "errors"]) document.getElementById(`legend-${kind}`).hidden = kind !== what.value;
+    const method = ([key, title], i) => errors
+      ? tile(title, image.methods[key], `images/val/errors/${encodeURIComponent(image.name)}.jpg`, i, methods.length, image.ratio)
+      : tile(title, image.methods[key], `images/val/${file}`, i + 1, rows, image.ratio);
     count.textContent = steps[step];
     const proposals = steps[step] === 1 ? "1 proposal" : `${steps[step]} proposals`;
     slider.setAttribute("aria-valuetext", proposals);
     tiles.replaceChildren(
       tile("image", null, `images/val/${encodeURIComponent(image.name)}.jpg`, 0, 1, image.ratio),
       tile("ground truth", null, `images/val/${file}`, 0, rows, image.ratio),
-      ...methods.map(([key, title], i) => tile(title, image.methods[key], `images/val/${file}`, i + 1, rows, image.ratio)),
+      ...methods.map(method),
       tile(`DeconvNet with ${proposals}`, image.steps[step], `images/val/steps/${file}`, step, steps.length, image.ratio),
     );
   }
@@ -87,6 +92,7 @@ function browse({ images, methods, steps }) {
   select.addEventListener("change", () => choose(Number(select.value)));
   window.addEventListener("hashchange", follow);
   order.addEventListener("change", list);
+  what.addEventListener("change", show);
   slider.addEventListener("input", show);
   if (images.length) list();
   follow();

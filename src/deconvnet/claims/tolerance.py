@@ -1,6 +1,6 @@
 """Whether the metrics of another run are those of the same experiment, or something has changed.
 
-    python -m deconvnet.evaluation.tolerance OTHER.json KNOWN.json
+    python -m deconvnet.claims.tolerance OTHER.json KNOWN.json
 
 compares a run's metrics.json with known runs, for instance reports/tolerance.json, which `make seeds` writes. On one
 machine a run repeats exactly. On another, sums are added in another order, and training drifts apart as with another

@@ -2,11 +2,11 @@
 # Given on the command line (make repro PROFILE=quick): an exported variable of such a name belongs to something else.
 PROFILE  = icons
 DATA     =
-SEED     = 0
+SEED     =
 N        = 3
 FIX      =
 quoted   = '$(subst ','\'',$(value $1))'
-PIPELINE = $(RUN) -m deconvnet.pipeline.repro --profile $(call quoted,PROFILE) --seed $(SEED) $(if $(value DATA),--data $(call quoted,DATA))
+PIPELINE = $(RUN) -m deconvnet.pipeline.repro --profile $(call quoted,PROFILE) $(if $(SEED),--seed $(SEED)) $(if $(value DATA),--data $(call quoted,DATA))
 PYTEST   = $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 VENV    := .venv
 RUN     := $(VENV)/bin/python src/deconvnet  # with this folder's code and a defined environment

@@ -11,13 +11,20 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from deconvnet.claims import judge, tolerance
 from deconvnet.config import params
 from deconvnet.config.errors import UserError, exit_on_user_error
-from deconvnet.config.paths import ABLATIONS, REPORTS, ROOT
-from deconvnet.evaluation import claims, experiment, per_image, tolerance
+from deconvnet.config.paths import ABLATIONS, REPORTS, ROOT, VOC
+from deconvnet.data import voc
+from deconvnet.evaluation import experiment, per_image
+from deconvnet.images import store
+from deconvnet.inference import ensemble
+from deconvnet.utils import parallel
 from deconvnet.utils.files import write_json
 
-COUNTS = ("methods", "proposals", "decoder")  # data/counts/<name>.npz of a run: all that the claims need
+COUNTS = ("methods", "proposals", "decoder", "diagnosis")  # data/counts/<name>.npz of a run
 
 
 def records(folder: Path) -> dict[str, dict]:
@@ -35,7 +42,7 @@ def ablations() -> None:
     folder, collected = ABLATIONS, REPORTS / "ablations.json"
     found = records(folder)
     known = next(iter(found.values()))["experiment"]
-    together = claims.load_same_experiment(REPORTS / "ablations", known)
+    together = judge.load_same_experiment(REPORTS / "ablations", known)
     variants = json.loads(collected.read_text(encoding="utf-8"))["variants"] if together else {}
     together |= {key: value for name in found for key, value in per_image.load(folder / f"{name}.npz").items()}
     per_image.save(REPORTS / "ablations.npz", together)
@@ -43,7 +50,7 @@ def ablations() -> None:
 
 
 def seed(number: str) -> None:
-    run, folder = ROOT / "runs" / f"icons-seed{number}", ROOT / "data" / "seeds"
+    run, folder = run_of(number), ROOT / "data" / "seeds"
     together = {}
     for name in COUNTS:
         together |= per_image.load(run / "data" / "counts" / f"{name}.npz")
@@ -52,10 +59,35 @@ def seed(number: str) -> None:
     write_json(folder / f"{number}.json", {"experiment": experiment_id, "metrics": metrics_of(run)})
 
 
+def run_of(number: str) -> Path:
+    """The folder of the default with other seeds, or of the default itself ("own")."""
+    return ROOT if number == "own" else ROOT / "runs" / f"icons-seed{number}"
+
+
+def pairs(numbers: list[str]) -> dict:
+    """<number>/counts/two_<model>: the ensemble of a run's network with the same network of the next run, by the mean of
+    both probability maps. What any two networks gain is the control for claim C2.
+    """
+    names, found = voc.read_list(VOC, "val"), {}
+    for first, second in zip(numbers, [*numbers[1:], numbers[0]], strict=True):
+        for model in ("deconvnet", "fcn8s"):
+            folders = [str(run_of(number) / "data" / "scores" / model) for number in (first, second)]
+
+            def task(name: str, folders: list[str] = folders):
+                scores = [store.read_scores(folder, name) for folder in folders]  # an absolute path is taken as it is
+                labels = ensemble.combine(*scores, "mean").argmax(axis=0)
+                return per_image.image_counts(voc.read_labels(VOC, name), labels)
+
+            done = list(parallel.process_map(task, names, f"{model} of {first} with that of {second}"))
+            found[f"{first}/counts/two_{model}"] = np.stack(done)
+    return found
+
+
 def seeds() -> None:
     folder = ROOT / "data" / "seeds"
     found = records(folder)
     together = {key: value for name in found for key, value in per_image.load(folder / f"{name}.npz").items()}
+    together |= pairs(["own", *sorted(found)])
     per_image.save(REPORTS / "seeds.npz", together)
     metrics = {name: record["metrics"] for name, record in found.items()}
     write_json(REPORTS / "seeds.json", {"experiment": next(iter(found.values()))["experiment"], "metrics": metrics})

@@ -14,18 +14,19 @@ from deconvnet.utils.files import fingerprint, write_json
 DEFAULT = "icons"
 
 
-def settings_of(profile: str, data: Path | None, seed: int = 0) -> dict:
+def settings_of(profile: str, data: Path | None, seed: int | None = None) -> dict:
     """The default profile is params.yaml as it is, others are composed from conf/. Raises UserError if unsound.
 
-    With `seed`, 100 times that is added to each seed of training: a separate run with its own name.
+    With `seed` k the seeds of training are 100 k and those of conf/voc2012.yaml together: a separate run with a name of
+    its own.
     """
     if profile == DEFAULT and data:
         raise UserError(f"DATA goes with PROFILE=voc: the default profile generates its data and would ignore {data}.")
-    settings = params.read_yaml(params.PARAMS) if profile == DEFAULT and not seed else params.compose(profile)
+    settings = params.read_yaml(params.PARAMS) if profile == DEFAULT and seed is None else params.compose(profile)
     if data:
         settings = params.merge(settings, {"data": {"source": "folder", "root": str(data.expanduser().resolve())}})
-    if seed:
-        solvers = {name: {"seed": settings[name]["seed"] + 100 * seed} for name in SOLVERS}
+    if seed is not None:
+        solvers = {name: {"seed": settings[name]["seed"] % 100 + 100 * seed} for name in SOLVERS}
         settings = params.merge(settings, solvers | {"profile": f"{profile}-seed{seed}"})
     return settings
 

@@ -150,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deconvnet.pipeline.repro", description=__doc__.split("\n")[0])
     parser.add_argument("--profile", default=preflight.DEFAULT)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--seed", type=int, default=0, help="a separate run with other seeds")
+    parser.add_argument("--seed", type=int, help="a separate run with other seeds")
     parser.add_argument("--ablations", action="store_true", help="then the ablations, and the claims with them")
     parser.add_argument("--seeds", type=int, default=0, metavar="N", help="then the default with N other seeds")
     arguments, for_dvc = parser.parse_known_args()

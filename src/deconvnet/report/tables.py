@@ -11,7 +11,7 @@ import pandas as pd
 from dvc_render.vega_templates import NormalizedConfusionTemplate
 
 from deconvnet.config import paths
-from deconvnet.data.voc import CLASSES
+from deconvnet.data.voc import CLASSES, SIZES
 from deconvnet.evaluation import errors
 from deconvnet.evaluation.methods import METHODS, published
 from deconvnet.utils.files import write_json
@@ -43,9 +43,7 @@ def comparison(trainings: list[dict[str, dict[str, float]]]) -> pd.DataFrame:
                   for key in trainings[0][name]}  # fmt: skip
         row = {"paper": number(paper[title]), "mean IoU": with_deviation(values["mean_iou"])}
         row |= {"this training": number(values["mean_iou"][0])} if len(trainings) > 1 else {}
-        rows[title] = row | {
-            k.replace("recall_", "recall "): with_deviation(v) for k, v in values.items() if k != "mean_iou"
-        }
+        rows[title] = row | {f"recall {size}": with_deviation(values[f"recall_{size}"]) for size in SIZES}
     return pd.DataFrame(rows).T.rename_axis("method")
 
 
@@ -151,8 +149,8 @@ def claims_page(claims: list[dict], caption: str, resamples: int) -> str:
         "**contradicted**: it is below; **inconclusive**: it holds 0. C1 and C2 are the primary claims; the others are "
         "corrected for their number (Holm), and one whose corrected p-value is above 0.05 is inconclusive. Intervals: "
         f"95 %, over val's images ({resamples:,} resamples, paired) and over seeds. *Against 1*: the ablated network "
-        "was trained once; instead of an interval there is the range over all pairs of trainings. The paper's numbers are "
-        "for VOC 2012 test.\n\n"
+        "was trained once; instead of an interval there is the range over all pairs of trainings. The paper's numbers "
+        "are for VOC 2012 test.\n\n"
         + table
         + "\n\nBeside the claims: what else could explain an effect, what it costs, and "
         "checks that a measure must pass.\n\n" + controls.to_markdown(index=False, disable_numparse=True) + "\n"
@@ -199,7 +197,8 @@ def most_gained(parts: dict[str, dict]) -> str:
         if rows:
             row = max(rows, key=lambda row: row["gain"]["value"])
             gain, (low, high) = row["gain"]["value"], row["gain"]["ci"]
-            text += f" Of the parts {of}, most is gained by *{row['title']}*: {gain:+.1f} points [{low:+.1f}, {high:+.1f}]."
+            text += f" Of the parts {of}, most is gained by *{row['title']}*: "
+            text += f"{gain:+.1f} points [{low:+.1f}, {high:+.1f}]."
     return text
 
 

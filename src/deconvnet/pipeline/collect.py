@@ -65,8 +65,8 @@ def run_of(number: str) -> Path:
 
 
 def pairs(numbers: list[str]) -> dict:
-    """<number>/counts/two_<model>: the ensemble of a run's network with the same network of the next run, by the mean of
-    both probability maps. What any two networks gain is the control for claim C2.
+    """<number>/counts/two_<model>: the ensemble of a run's network with the same network of the next run, by the mean
+    of both probability maps. What any two networks gain is the control for claim C2.
     """
     names, found = voc.read_list(VOC, "val"), {}
     for first, second in zip(numbers, [*numbers[1:], numbers[0]], strict=True):

@@ -55,12 +55,16 @@ def test_each_kind_can_be_the_only_one(predicted, worst):
 def test_decomposition_has_values_intervals_and_classes():
     run = {"counts/a": counts(PREDICTED, PREDICTED_TOO)}
     run |= {"objects/size": np.ones(2), "objects/image": np.arange(2), "objects/iou/a": np.array([0.25, 0.75])}
-    found = errors.decompose(run, ("a",), 500, 0)["a"]
+    found = errors.decompose([run], ("a",), 500, 0)["a"]
     assert found["confused"]["value"] == pytest.approx(100 * 2 / 22)
     assert found["missed"]["value"] == pytest.approx(100 * 2 / 22)
     low, high = found["missed"]["ci"]
     assert (low, high) == (0, pytest.approx(100 * 4 / 22))  # resamples hold either image twice
     assert found["object_iou"]["value"] == pytest.approx(50)
+    assert found["object_iou"]["per_seed"] == [pytest.approx(50)]
+    twice = errors.decompose([run, run], ("a",), 500, 0)["a"]
+    assert twice["missed"] == found["missed"] | {"per_seed": found["missed"]["per_seed"] * 2}  # they do not differ
+    assert twice["per_class"]["aeroplane"] == found["per_class"]["aeroplane"]
     assert found["per_class"]["aeroplane"] == {"precision": pytest.approx(4 / 6), "recall": pytest.approx(4 / 6)}
     assert np.isnan(found["per_class"]["cow"]["recall"])
 

@@ -1,5 +1,7 @@
 """The dense CRF on flat pictures, and the ensemble's two rules by hand."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -96,10 +98,11 @@ def mean_iou(pairs) -> float:
 
 
 def test_pairwise_terms_are_made_once_for_each_image_and_kernel(tmp_path, monkeypatch):
+    """And a label map once for each method and kernel, whatever names it gets and in whatever order."""
     for module, name in ((store, "SCORES"), (store, "PREDICTIONS"), (crf, "PREDICTIONS"), (crf, "VOC")):
         monkeypatch.setattr(module, name, tmp_path / name.lower())
     monkeypatch.setenv("DECONVNET_CORES", "1")  # in this process, where calls can be counted
-    rng, names, built, build_crf = np.random.default_rng(0), ["a", "b"], [], crf.build_crf
+    rng, names, calls = np.random.default_rng(0), ["a", "b"], Counter()
     root = tmp_path / "voc"
     voc.image_path(root, "a").parent.mkdir(parents=True)
     for name in names:
@@ -108,22 +111,37 @@ def test_pairwise_terms_are_made_once_for_each_image_and_kernel(tmp_path, monkey
         Image.fromarray(rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)).save(voc.image_path(root, name))
         voc.save_mask(voc.labels_path(root, name), rng.integers(0, 21, (9, 14)))
     settings = schema.Crf(candidates=[kernel(), kernel(bilateral_xy=7)], iterations=2, normalise=False)
-    monkeypatch.setattr(crf, "build_crf", lambda *arguments: built.append(1) or build_crf(*arguments))
+
+    def counted(function):
+        return lambda *arguments: calls.update([function.__name__]) or function(*arguments)
+
+    def made() -> tuple[int, int]:
+        """Pairwise terms and label maps since the last call."""
+        found = calls["build_crf"], calls["mean_field"]
+        calls.clear()
+        return found
+
+    for function in (crf.build_crf, crf.mean_field):
+        monkeypatch.setattr(crf, function.__name__, counted(function))
     methods = ["deconvnet", "edeconvnet"]
     measured = crf.compare_kernels(methods, names, settings, "mean", mean_iou)
-    assert len(built) == 2 * 2  # not times the methods
-    crf.predict_all(dict.fromkeys(methods, settings.candidates[1]), names, settings, "mean")
-    assert len(built) == 2 * 2 + 2
-    crf.predict_all(dict(zip(methods, settings.candidates, strict=True)), names, settings, "mean")
-    for method, chosen in zip(methods, settings.candidates, strict=True):
+    assert made() == (2 * 2, 2 * 2 * 2)  # for each image and kernel; and for each method
+    first, second = settings.candidates
+    crf.predict_all({f"{method}_crf": (method, second) for method in methods}, names, settings, "mean")
+    assert made() == (2, 2 * 2)
+    outputs = {"deconvnet_crf": ("deconvnet", first), "edeconvnet_crf": ("edeconvnet", second)}
+    outputs |= {f"{method}_crf_paper": (method, first) for method in methods}
+    crf.predict_all(outputs, names, settings, "mean")
+    assert made() == (2 * 2, 2 * 3)  # DeconvNet's with the first kernel is made once for two names
+    for method in methods:
         for i, candidate in enumerate(settings.candidates):
             pairs = []
             for name in names:
                 probabilities = ensemble.method_probabilities(method, name, "mean")
                 refined = crf.refine(voc.read_image(root, name), probabilities, candidate, 2, False)
                 pairs.append((voc.read_labels(root, name), refined.argmax(axis=0)))
-                if candidate == chosen:
-                    assert (store.read_prediction(f"{method}_crf", name) == pairs[-1][1]).all()
+                for title in (title for title, pair in outputs.items() if pair == (method, candidate)):
+                    assert (store.read_prediction(title, name) == pairs[-1][1]).all(), title
             assert measured[method][i] == mean_iou(pairs)
 
 

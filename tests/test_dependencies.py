@@ -12,7 +12,7 @@ from deconvnet.config.paths import ROOT
 from deconvnet.utils.resume import HARMLESS, is_harmless
 
 SOURCE = ROOT / "src" / "deconvnet"
-DRAWN = ("reports/figures", "reports/tables", "reports/README.md", "reports/site")  # outputs that `report` draws
+DRAWN = ("reports/figures", "reports/tables", "reports/confusion", "reports/README.md", "reports/site")  # by `report`
 
 
 def file_of(module: str) -> Path | None:

@@ -19,7 +19,7 @@ PAPER = Chosen(0.0, 1.0)
 
 
 class Says(nn.Module):
-    """A network whose answer to a crop is set by the crop's mean grey: {grey: (class of its left half, of its right)}"""
+    """A network whose answer to a crop is set by its mean grey: {grey: (class of its left half, of its right)}."""
 
     size = SIDE
 

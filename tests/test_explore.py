@@ -17,6 +17,7 @@ from deconvnet.config import params
 from deconvnet.config.schema import Kernel
 from deconvnet.data import photograph
 from deconvnet.evaluation import decoder_energy
+from deconvnet.report import figures, paper_figures
 
 KERNEL = Kernel(gaussian_weight=1, gaussian_xy=2, bilateral_weight=3, bilateral_xy=4, bilateral_rgb=5)
 BOXES = np.array([[0, 0, 20, 20], [4, 4, 32, 24], [12, 0, 30, 18], [0, 6, 18, 24], [0, 0, 32, 24]])
@@ -100,6 +101,26 @@ def test_layers_are_titled_by_their_proposal(explorer):
     axes = explorer.layer("deconv1", proposal=7, channels=2).axes
     assert axes[0].get_title() == "proposal 4"  # there is no eighth
     assert [axis.get_title().split(",")[0] for axis in axes[1:]] == ["deconv1"] * 2
+
+
+def test_where_an_image_with_ground_truth_errs_is_shown_below(explorer, tmp_path):
+    """Of each label map in its own column; a picture of yours has none."""
+    found, figure = explorer.segment(), explorer.show()
+    titles = ["a", "ground truth", *found]
+    assert [axis.get_title() for axis in figure.axes[: len(titles)]] == [figures.title_of(title) for title in titles]
+    pictures = [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
+    assert len(pictures) == 2 * len(titles)
+    blank, also_blank, *overlays = pictures[len(titles) :]
+    assert (blank == 255).all()
+    assert (also_blank == 255).all()
+    for overlay, labels in zip(overlays, found.values(), strict=True):
+        expected = paper_figures.overlay_errors(explorer.image, explorer.ground_truth, labels)
+        assert (overlay == expected).all()
+    assert len(figure.legends) == 2  # of classes, and of kinds of error
+    Image.fromarray(explorer.image).save(tmp_path / "mine.png")
+    mine = explorer.open(str(tmp_path / "mine.png")).show()
+    assert len(mine.axes) == 1 + len(found)
+    assert len(mine.legends) == 1
 
 
 # The notebook

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 from deconvnet import DeconvNet
 from deconvnet.data import voc
-from deconvnet.evaluation import curves, decoder_energy, errors
+from deconvnet.evaluation import decoder_energy, errors
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.inference import ensemble
 from deconvnet.report import architecture, figures, paper_figures, plots, selection
@@ -21,15 +22,33 @@ IMAGE = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
 LABELS = RNG.integers(0, 21, (12, 16)).astype(np.uint8)
 POINTS = {"1": (20.0, (18.0, 23.0)), "10": (25.0, (22.0, 26.0))}
 BINS = {"< 0.2, n = 3": (20.0, (18.0, 23.0)), "≥ 0.2, n = 5": (25.0, (22.0, 26.0))}
-ENERGY = {"unpooling": POINTS, curves.CHANCE: dict.fromkeys(POINTS, (10.0, (9.0, 11.0)))}
+ENERGY = {"DeconvNet": POINTS, "DeconvNet with bilinear upsampling": {"1": (-1.0, (-2.0, 1.0)), "10": (3.0, (2, 4.0))}}
+COVERED = {n: {"all": 0.4, "small": s, "medium": 0.5, "large": 0.9} for n, s in (("1", 0.0), ("10", 0.1), ("99", 0.9))}
+
+
+def claim(name: str, unit: str, verdict: str, effect: float | None, ci=None, spread=None, paper=None) -> dict:
+    """A row of the claims table; with an effect there are two trainings, half a point below and above it."""
+    per_seed = [] if effect is None else [effect - 0.5, effect + 0.5]
+    return {"id": name, "statement": "s", "measure": "m", "unit": unit, "verdict": verdict, "effect": effect, "ci": ci,
+            "range": spread, "paper_effect": paper, "per_seed": per_seed}  # fmt: skip
+
+
 CLAIMS = [
-    {"id": "A", "measured": "m", "effect": 2.0, "ci": [1.0, 3.0], "paper_effect": 1.0, "verdict": "replicated"},
-    {"id": "B", "measured": "m", "effect": None, "ci": [None] * 2, "paper_effect": None, "verdict": "not run"},
+    claim("A", "points", "supported", 2.0, ci=[1.0, 3.0], paper=1.0),
+    claim("B", "points", "not run", None),
+    claim("C", "points of energy", "contradicted", -2.0, spread=[-2.5, -1.5]),
+    claim("D", "points of energy", "inconclusive", 0.5, ci=[-1.0, 2.0]),
 ]
 RELIABILITY = pd.DataFrame({"pixels": [3, 9], "confidence": [0.3, 0.8], "accuracy": [0.2, 0.9]})
 LOSS = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "lr": [1, 1, 0.1], "dev_loss": [None, 2.5, None]})
 RECALL = pd.DataFrame({"all": [0.1, 0.4], "small": [0.0, 0.2]}, index=[1, 10])
-ERRORS = {what: {"value": 20.0, "ci": [18.0, 23.0]} for what in (*errors.KINDS, *errors.POOLED, "object_iou")}
+FOUND = {"value": 20.0, "ci": [18.0, 23.0], "per_seed": [19.0, 21.0]}
+ERRORS = dict.fromkeys((*errors.KINDS, *errors.POOLED, "object_iou"), FOUND)
+PARTS = {
+    "paper": {"title": "as in the paper", "given": False, "gain": {"value": 0.0, "ci": [0.0, 0.0], "per_seed": [0.0]}},
+    "boxes": {"title": "boxes", "given": True, "gain": {"value": 6.0, "ci": [4.0, 9.0], "per_seed": [5.0, 7.0]}},
+    "mean": {"title": "mean", "given": False, "gain": {"value": -2.0, "ci": [-3.0, -1.0], "per_seed": [-2.0]}},
+}
 LAYERS = pd.DataFrame({"type": ["convolution", "pooling"], "side": [16, 8], "channels": [64, 64]})
 
 
@@ -45,7 +64,7 @@ def grid_with_colour_bar():
 
 DRAWN = {
     "effects": lambda: plots.effects(CLAIMS),
-    "counts": lambda: plots.mean_iou_by_count({"best": POINTS, "largest": POINTS}),
+    "counts": lambda: plots.mean_iou_by_count({"best": POINTS, "largest": POINTS}, COVERED),
     "sizes": lambda: plots.sizes({"recall": {"FCN-8s": BINS}, "IoU": {"FCN-8s": BINS}}),
     "layers": lambda: plots.layers(ENERGY),
     "reliability": lambda: plots.reliability({"FCN-8s": RELIABILITY}, {"FCN-8s": 0.1}),
@@ -59,6 +78,7 @@ DRAWN = {
     "overlay": lambda: figures.grid([[figures.overlay(IMAGE, LABELS)]], ["overlay"]),
     "activations": lambda: figures.activations(IMAGE, [("map", LABELS / 20)] * 9),
     "errors": lambda: plots.errors({"fcn8s": ERRORS, "deconvnet": ERRORS}, METHODS),
+    "diagnosis": lambda: plots.diagnosis(PARTS),
     "figure2": lambda: architecture.figure2(LAYERS),
     "figure3": architecture.figure3,
 }
@@ -98,12 +118,71 @@ def test_a_caption_is_legible_and_no_wider_than_its_figure(tmp_path):
     assert caption.get_window_extent().width <= figure.bbox.width
 
 
+def marks(axis, mark: str) -> list[tuple[list, list]]:
+    """Where an axis has a marker: x and y of each line drawn with it."""
+    lines = [line for line in axis.lines if line.get_marker() == mark]
+    return [tuple(np.atleast_1d(v).tolist() for v in (line.get_xdata(), line.get_ydata())) for line in lines]
+
+
 def test_effects_have_the_marks_of_their_verdicts():
-    axis = plots.effects(CLAIMS).axes[0]
-    assert [tick.get_text().split()[0] for tick in axis.get_yticklabels()] == ["B", "A"]
-    assert [text.get_text().strip() for text in axis.texts] == ["not run"]
-    marks = {line.get_marker(): np.atleast_1d(line.get_xdata()).tolist() for line in axis.lines}
-    assert (marks["o"], marks["*"]) == ([2.0], [1.0])
+    first, second = plots.effects(CLAIMS).axes  # a panel for each unit
+    assert [axis.get_xlabel().split(" (")[0] for axis in (first, second)] == ["points", "points of energy"]
+    for axis, names in ((first, "BA"), (second, "DC")):
+        assert [tick.get_text().split()[0] for tick in axis.get_yticklabels()] == list(names)
+    assert [[text.get_text().strip() for text in axis.texts] for axis in (first, second)] == [["not run"], []]
+    assert marks(first, "o") == [([2.0], [1])]  # supported; the row below is not run
+    assert marks(first, "*") == [([1.0], [1])]  # the paper's
+    assert (marks(second, "s"), marks(second, "D")) == ([([-2.0], [1])], [([0.5], [0])])
+    assert not marks(second, "*")
+    assert marks(first, ".") == [([1.5, 2.5], [0.75] * 2)]  # the trainings
+    assert marks(second, ".") == [([0.0, 1.0], [-0.25] * 2), ([-2.5, -1.5], [0.75] * 2)]
+
+
+def test_an_interval_is_a_line_and_a_range_is_dotted():
+    lines = [line for axis in plots.effects(CLAIMS).axes for line in axis.lines if line.get_linewidth() == 2]
+    assert [(list(line.get_xdata()), line.get_linestyle()) for line in lines] == [
+        ([1.0, 3.0], "-"), ([-1.0, 2.0], "-"), ([-2.5, -1.5], ":")
+    ]  # fmt: skip
+
+
+def test_proposals_are_beside_what_they_cover():
+    """As far as mean IoU was measured; a size without an object has no line."""
+    covered = {n: {"all": 0.4, "small": row["small"], "medium": None} for n, row in COVERED.items()}
+    left, right = plots.mean_iou_by_count({"best": POINTS}, covered).axes
+    assert [list(line.get_ydata()) for line in left.lines] == [[20.0, 25.0]]
+    assert [list(line.get_xdata()) for line in right.lines] == [[1, 10]] * 3
+    shares = [line.get_ydata() for line in right.lines]
+    np.testing.assert_allclose(shares, [[0, 10], [np.nan] * 2, [np.nan] * 2])
+
+
+def test_a_layers_excess_can_be_below_0():
+    (axis,) = plots.layers(ENERGY).axes
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1", "10"]
+    assert [line.get_label() for line in axis.lines[:2]] == list(ENERGY)
+    assert list(axis.lines[1].get_ydata()) == [-1.0, 3.0]
+    assert axis.get_ylim()[0] < -2 < 0 < axis.get_ylim()[1]
+
+
+def test_the_diagnosis_shows_every_part_but_the_papers():
+    figure = plots.diagnosis(PARTS)
+    (axis,) = figure.axes
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["mean", "boxes"]  # from below
+    assert {bar.get_y() + bar.get_height() / 2: bar.get_width() for bar in axis.patches} == {1: 6.0, 0: -2.0}
+    above, below = (to_hex(bar.get_facecolor()).upper() for bar in axis.patches)
+    shown = {patch.get_label(): to_hex(patch.get_facecolor()).upper() for patch in figure.legends[0].get_patches()}
+    assert shown == {"given by the ground truth": above, "without it": below}
+    assert above != below
+    assert marks(axis, ".") == [([5.0, 7.0], [1, 1])]  # with one training there is no dot
+    intervals = [list(line.get_xdata()) for line in axis.lines if line.get_linewidth() == 0.9]
+    assert intervals == [[4.0, 9.0], [-3.0, -1.0]]
+
+
+def test_the_kinds_of_error_have_a_dot_for_each_training():
+    one = {what: found | {"per_seed": [20.0]} for what, found in ERRORS.items()}
+    for of, dots in ((ERRORS, 6), (one, 0)):
+        figure = plots.errors({"fcn8s": of}, METHODS)
+        assert [len(axis.patches) for axis in figure.axes] == [3, 3]
+        assert sum(len(marks(axis, ".")) for axis in figure.axes) == dots
 
 
 # The panels of the paper's figures

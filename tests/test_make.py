@@ -91,10 +91,17 @@ def test_exported_variables_are_not_those_of_make(unpacked):
     shown = make(unpacked, "-n", "repro", **EXPORTED).stdout
     assert shown == make(unpacked, "-n", "repro").stdout
     assert shown.splitlines()[-1].split() == [
-        ".venv/bin/python", "src/deconvnet", "-m", "deconvnet.pipeline.repro", "--profile", "'icons'", "--seed", "0"
+        ".venv/bin/python", "src/deconvnet", "-m", "deconvnet.pipeline.repro", "--profile", "'icons'"
     ]  # fmt: skip
     assert "--fix" not in make(unpacked, "-n", "lint", **EXPORTED).stdout
     assert "/bin/false" not in make(unpacked, "-n", "lab", **EXPORTED).stdout
+
+
+@pytest.mark.parametrize("seed", ["0", "3"])
+def test_a_given_seed_is_handed_on(unpacked, seed):
+    """0 too, which is another run than that without a seed."""
+    command = make(unpacked, "-n", "repro", f"SEED={seed}").stdout.splitlines()[-1].split()
+    assert command[4:] == ["--profile", "'icons'", "--seed", seed]
 
 
 def test_no_recipe_names_the_folder(unpacked):

@@ -60,7 +60,7 @@ def test_object_iou_leaves_out_void_and_other_objects_of_the_class():
 
 
 @pytest.fixture
-def objects(monkeypatch):
+def scene(monkeypatch):
     """A dog (class 8) of 10 pixels in image x: 3 are predicted as dog, 2 as background, 4 and 1 as other classes; image
     w is without objects; a second object of x is void only.
     """
@@ -73,22 +73,47 @@ def objects(monkeypatch):
     labels, instances = ({"w": np.zeros((4, 12), np.uint8), "x": x[what]} for what in ("labels", "instances"))
     monkeypatch.setattr(per_image.voc, "read_labels", lambda root, name: labels[name])
     monkeypatch.setattr(per_image.voc, "read_instances", lambda root, name: instances[name])
-    monkeypatch.setattr(per_image.store, "read_prediction", lambda method, name: x["predicted"])
     rows = [("x", 1, 8, 0, 0, 10, 1, 12, 4), ("x", 2, 8, 10, 0, 12, 1, 12, 4)]
+    return SimpleNamespace(objects=table(rows), read=lambda method, name: x["predicted"])
+
+
+def table(rows: list[tuple]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image", "instance", "label", "x1", "y1", "x2", "y2", "width", "height"])
 
 
-def test_object_counts_by_hand(objects):
-    found = per_image.object_counts(["w", "x"], objects, ("m",))
+def test_object_counts_by_hand(scene):
+    found = per_image.object_counts(["w", "x"], scene.objects, ("m",), 1, scene.read)
     expected = {"image": 1, "size": (10 / 48) ** 0.5, "label": 8}  # its image is the second
-    expected |= {"recall/m": 0.3, "iou/m": 0.3, "other/m": 0.5, "majority/m": 12}
+    expected |= {"recall/m": 0.3, "iou/m": 0.3, "contour/m": 0.3, "other/m": 0.5, "majority/m": 12}
     assert {key: value.tolist() for key, value in found.items()} == {
         f"objects/{key}": [pytest.approx(value)] for key, value in expected.items()
     }
 
 
-def test_method_counts_by_hand(objects):
-    found = per_image.method_counts(["w", "x"], objects, ("m",), 1)
+def test_contour_by_hand(monkeypatch):
+    """A dog of 8 × 8 pixels, of which 4 × 4 are further than one from a pixel at the boundary. Its upper two rows are
+    missed by both methods, and one pixel below it is labelled dog; "hole" misses the 4 × 4 too.
+    """
+    instances = np.zeros((12, 12), np.uint8)
+    instances[2:10, 2:10] = 1
+    predicted = {"m": 8 * instances}
+    predicted["m"][2:4], predicted["m"][10, 5] = 0, 8
+    predicted["hole"] = predicted["m"].copy()
+    predicted["hole"][4:8, 4:8] = 0
+    monkeypatch.setattr(per_image.voc, "read_labels", lambda root, name: 8 * instances)
+    monkeypatch.setattr(per_image.voc, "read_instances", lambda root, name: instances)
+    rows = table([("x", 1, 8, 2, 2, 10, 10, 12, 12)])
+    found = per_image.object_counts(["x"], rows, ("m", "hole"), 1, lambda method, name: predicted[method])
+    assert found["objects/iou/m"].tolist() == [pytest.approx(48 / 65)]
+    assert found["objects/iou/hole"].tolist() == [pytest.approx(32 / 65)]
+    for method in predicted:  # of 64 − 16 pixels, 16 of the missed rows are near the boundary
+        assert found[f"objects/contour/{method}"].tolist() == [pytest.approx(32 / 49)]
+    wider = per_image.object_counts(["x"], rows, ("hole",), 2, lambda method, name: predicted[method])
+    assert wider["objects/contour/hole"].tolist() == [pytest.approx(32 / 61)]  # all of it, less the middle 2 × 2
+
+
+def test_method_counts_by_hand(scene):
+    found = per_image.method_counts(["w", "x"], scene.objects, ("m",), 1, scene.read)
     assert found["counts/m"][1, :, [0, 8]].tolist() == [[36, 36, 38], [3, 10, 3]]
     assert found["boundary/m"][1, :, [0, 8]].tolist() == [[24, 24, 26], [3, 10, 3]]  # without the last row
     assert found["counts/m"][0, :, 0].tolist() == [40, 48, 40]

@@ -18,22 +18,44 @@ from safetensors.torch import load_file
 
 from deconvnet.config import params
 from deconvnet.config.errors import UserError
+from deconvnet.config.paths import ROOT
 from deconvnet.data import voc
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.inference.score_split import MAKE
 from deconvnet.networks import caffe
 from deconvnet.pipeline import preflight, repro
 
+SOLVER_SEEDS = {"boundaries": 5, "backbone": 1, "stage1": 2, "stage2": 3, "fcn": 4}  # of conf/voc2012.yaml
 
-def test_other_seeds_are_a_run_of_their_own():
-    settings, default = preflight.settings_of("icons", None, seed=2), params.compose("icons")
-    assert settings["profile"] == "icons-seed2"
-    solvers = ("boundaries", "backbone", "stage1", "stage2", "fcn")
-    assert [settings[name]["seed"] for name in solvers] == [205, 201, 202, 203, 204]
-    for name in solvers:
-        settings[name]["seed"] -= 200
-    assert settings == default | {"profile": "icons-seed2"}
-    assert preflight.settings_of("icons", None) == default
+
+def seeds_of(settings: dict) -> dict[str, int]:
+    return {name: settings[name]["seed"] for name in SOLVER_SEEDS}
+
+
+@pytest.mark.parametrize("seed", [0, 2, 13])
+@pytest.mark.parametrize("profile", ["icons", "quick"])
+def test_other_seeds_are_a_run_of_their_own(profile, seed):
+    """100 k and those of conf/voc2012.yaml, whatever the profile's own are; and nothing else is changed."""
+    settings, expected = preflight.settings_of(profile, None, seed=seed), params.compose(profile)
+    assert seeds_of(params.compose("voc2012")) == SOLVER_SEEDS
+    assert settings["profile"] == f"{profile}-seed{seed}"
+    assert seeds_of(settings) == {name: 100 * seed + own for name, own in SOLVER_SEEDS.items()}
+    for name in SOLVER_SEEDS:
+        expected[name]["seed"] = settings[name]["seed"]
+    assert settings == expected | {"profile": f"{profile}-seed{seed}"}
+
+
+def test_without_a_seed_the_profile_has_its_own():
+    default = preflight.settings_of("icons", None)
+    assert default == params.compose("icons")
+    assert seeds_of(default) == seeds_of(preflight.settings_of("icons", None, seed=2))  # the default is the third
+    assert seeds_of(preflight.settings_of("voc2012", None)) == SOLVER_SEEDS
+
+
+def test_the_repetitions_are_the_other_seeds_of_the_default():
+    listed = yaml.safe_load((ROOT / "seeds" / "dvc.yaml").read_text())["stages"]["train"]["matrix"]["seed"]
+    own = preflight.settings_of("icons", None)["stage1"]["seed"] // 100
+    assert sorted([own, *listed]) == [0, 1, 2, 3]
 
 
 def experiment_of(run: Path) -> str:
@@ -42,7 +64,7 @@ def experiment_of(run: Path) -> str:
 
 def test_every_stage_ran_and_left_its_outputs(smoke):
     lock = yaml.safe_load((smoke / "dvc.lock").read_text())["stages"]
-    assert len(lock) == 18
+    assert len(lock) == 20
     for stage in lock.values():
         for out in stage["outs"]:
             assert (smoke / out["path"]).exists(), out["path"]
@@ -68,7 +90,8 @@ def test_a_crf_parameter_concerns_only_what_depends_on_it(smoke):
         (smoke / "params.yaml").write_text(params)
     assert set(status) == {"crf", "experiment"}
     after = call(smoke, "dvc", "repro", "--dry", "--force", "--downstream", "crf").stdout
-    assert set(re.findall(r"Running stage '(\w+)'", after)) == {"crf", "evaluate", "claims", "figures", "report"}
+    expected = {"crf", "evaluate", "results", "claims", "figures", "report"}
+    assert set(re.findall(r"Running stage '(\w+)'", after)) == expected
 
 
 def test_metrics_are_flat_fractions_of_five_methods(smoke):
@@ -135,7 +158,7 @@ def test_lists_are_disjoint(smoke):
 
 def test_executed_notebooks_are_whole_and_free_of_the_machine(smoke):
     executed = sorted((smoke / "reports" / "notebooks").glob("*.ipynb"))
-    assert len(executed) == 16
+    assert len(executed) == 18
     for path in executed:
         notebook = nbformat.read(path, as_version=4)
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
@@ -241,7 +264,7 @@ def test_wrong_parameters_are_named_before_dvc_starts(clone, old, new, named):
 
 
 def test_unlisted_seeds_are_named_before_dvc_starts(clone):
-    assert "N=4, but seeds/dvc.yaml lists the seeds [1, 2, 3]" in pipeline_refuses(clone, "--seeds", "4")
+    assert "N=4, but seeds/dvc.yaml lists the seeds [0, 1, 3]" in pipeline_refuses(clone, "--seeds", "4")
 
 
 @pytest.mark.parametrize("network", ["deconvnet", "fcn8s"])

@@ -286,7 +286,7 @@ def run_crf(scene, change: int):
     settings = changed(scene.settings.crf, "iterations", change)
     measure = lambda pairs: float(np.mean([labels == found for labels, found in pairs]))  # noqa: E731
     means = crf.compare_kernels(["fcn8s"], scene.names, settings, "mean", measure)
-    crf.predict_all({"fcn8s": settings.candidates[0]}, scene.names, settings, "mean")
+    crf.predict_all({"fcn8s_crf": ("fcn8s", settings.candidates[0])}, scene.names, settings, "mean")
     return means, [store.read_prediction("fcn8s_crf", name).tolist() for name in scene.names]
 
 

@@ -6,13 +6,19 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import call
+from matplotlib.colors import to_rgb
+from PIL import Image
 
 from deconvnet.config.paths import REPORTS, ROOT
+from deconvnet.data import voc
+from deconvnet.evaluation import per_image
 from deconvnet.evaluation.methods import METHODS
-from deconvnet.report import captions, site
+from deconvnet.images import store
+from deconvnet.report import captions, paper_figures, site
 
 # No network, no first-run pages, no traffic of the browser itself.
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -22,9 +28,11 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 def test_the_verdicts_are_counted_in_one_sentence():
-    verdicts = ("replicated", "inconclusive", "replicated", "not run")
+    verdicts = ("supported", "inconclusive", "supported", "not run", "contradicted")
     text = site.verdict([{"id": f"C{i}", "verdict": verdict} for i, verdict in enumerate(verdicts)])
-    assert text == "Of 4 tests of its claims here, 2 replicated (C0, C2); 1 inconclusive (C1); 1 not run (C3)."
+    assert text == (
+        "Of 5 tests of its claims here, 2 supported (C0, C2); 1 contradicted (C4); 1 inconclusive (C1); 1 not run (C3)."
+    )
 
 
 def test_numbers_sort_by_value_and_show_one_digit():
@@ -36,22 +44,44 @@ def test_numbers_sort_by_value_and_show_one_digit():
     assert (second["key"], second["text"], second["best"]) == (None, "–", False)
 
 
-@pytest.mark.parametrize(
-    ("result", "shown", "seeds"),
-    [
-        ({"effect": 1.5, "ci": [1, 2], "runs": 4, "seeds": 1, "verdict": "replicated"}, ["+1.5", "[+1.0, +2.0]"],
-         "4 against 1"),
-        ({"effect": None, "ci": [None, None], "runs": 0, "seeds": 0, "verdict": "not run"}, ["–", "–"], "0"),
-    ],
-)  # fmt: skip
-def test_verdict_and_effect_follow_the_claim(result, shown, seeds):
-    row = {"id": "C6", "statement": "s", "paper": "text", "paper_effect": None, "measured": "m", "unit": "points"}
-    table = site.claims_rows([row | result])
-    assert table["head"][:4] == ["claim", "verdict", "effect", "95 % interval"]
-    assert table["rows"][0]["mark"] == result["verdict"].replace(" ", "-")
-    texts = [cell["text"] for cell in table["rows"][0]["cells"]]
-    assert texts[:4] == ["C6", result["verdict"], *shown]
-    assert texts[-1] == seeds
+@pytest.mark.parametrize(("text", "key"), [("43.7 ± 1.2", 43.7), ("+1.5 [+1.0, +2.0]", 1.5), ("–", None), ("C1", None)])
+def test_texts_sort_by_the_number_that_they_begin_with(text, key):
+    assert site.cell(text) == {"text": text, "best": False, "key": key}
+
+
+ROW = {"id": "C6", "statement": "s", "paper": "text", "paper_effect": None, "measure": "m", "unit": "points"}
+NOT_RUN = {"effect": None, "ci": None, "range": None, "seeds": 0, "verdict": "not run"}
+RESULTS = [
+    ({"effect": 1.54, "ci": [1.0, 2.0], "range": None, "seeds": 4, "against_one": False, "verdict": "supported"},
+     "+1.5 [+1.0, +2.0]", "4"),
+    ({"effect": -1.5, "ci": None, "range": [-2.0, -1.0], "seeds": 4, "against_one": True, "verdict": "contradicted"},
+     "-1.5 range [-2.0, -1.0]", "4 against 1"),
+    (NOT_RUN | {"against_one": True}, "not run", "0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("result", "shown", "trainings"), RESULTS)
+def test_verdict_and_effect_follow_the_claim(result, shown, trainings):
+    table = site.claims_rows([ROW | result, ROW | result | {"paper_effect": 7.4}])
+    assert table["head"][:3] == ["claim", "verdict", "effect [95 %]"]
+    first, second = table["rows"]
+    assert first["mark"] == result["verdict"].replace(" ", "-")
+    texts = [cell["text"] for cell in first["cells"]]
+    assert texts == ["C6", result["verdict"], shown, "s", "text", "m (points)", trainings]
+    assert len(texts) == len(table["head"])
+    assert first["cells"][2]["key"] == result["effect"]  # sorts by it
+    assert second["cells"][4]["text"] == "text (+7.4)"
+
+
+def test_controls_are_listed_under_their_claim():
+    control = {"measure": "m", "unit": "points", "ci": [-1.0, 2.0], "range": None}
+    share = {"measure": "ceiling", "unit": "% of objects", "effect": 11.6, "ci": None, "range": None}
+    rows = [{"id": "C1", "controls": []}, {"id": "C2", "controls": [control | {"effect": 0.5}, share]}]
+    table = site.controls_rows(rows)
+    assert [[cell["text"] for cell in row["cells"]] for row in table["rows"]] == [
+        ["C2", "m (points)", "+0.5 [-1.0, +2.0]"], ["C2", "ceiling (% of objects)", "11.6"]
+    ]  # fmt: skip
+    assert [row["cells"][2]["key"] for row in table["rows"]] == [0.5, 11.6]
 
 
 def test_wide_tables_and_pictures_scroll_in_their_boxes():
@@ -61,13 +91,50 @@ def test_wide_tables_and_pictures_scroll_in_their_boxes():
     assert found.count("</div>") == 3
 
 
+def test_the_browser_has_the_errors_of_each_method_below_each_other(tmp_path, monkeypatch):
+    """On a black image with an object: missed by the first method, found by the second; the third confuses it and
+    invents one; the others find it.
+    """
+    for module in (site, store):
+        for name in ("SITE", "VOC", "COUNTS", "STEPS", "PREDICTIONS"):
+            monkeypatch.setattr(module, name, tmp_path / name.lower(), raising=False)
+    ground_truth = np.zeros((32, 48), np.uint8)
+    ground_truth[:, 32:] = 8
+    third = np.where(ground_truth == 8, 12, 0)
+    third[:, :16] = 3
+    predicted = dict(zip(METHODS, (0 * ground_truth, ground_truth, third, ground_truth, ground_truth), strict=True))
+    path = voc.image_path(site.VOC, "a")
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.zeros((32, 48, 3), np.uint8)).save(path)
+    voc.save_mask(voc.labels_path(site.VOC, "a"), ground_truth)
+    for method, labels in predicted.items():
+        voc.save_mask(store.prediction_path(method, "a"), labels)
+    voc.save_mask(site.STEPS / "a.png", np.concatenate([ground_truth] * 2))
+    counts = {f"counts/{m}": per_image.image_counts(ground_truth, labels)[None] for m, labels in predicted.items()}
+    per_image.save(site.COUNTS / "methods.npz", counts)
+    steps = {f"proposals/best/{n}": counts[f"counts/{m}"] for n, m in ((1, "fcn8s"), (50, "deconvnet"))}
+    per_image.save(site.COUNTS / "proposals.npz", steps)
+    found = site.browser(["a"], [1, 50])
+    assert found["images"] == [{
+        "name": "a", "ratio": "48 / 32", "steps": [33.33, 100.0],  # of the two classes, 32 of 48 columns and none
+        "methods": dict(zip(METHODS, (33.33, 100.0, 12.5, 100.0, 100.0), strict=True)),  # 16 of 32, and three of none
+    }]  # fmt: skip
+    missed, invented, confused = (255 * np.array(to_rgb(colour)) for colour in paper_figures.ERRORS.values())
+    black = np.zeros(3)
+    expected = [[black, black, missed], [black] * 3, [invented, black, confused], [black] * 3, [black] * 3]
+    with Image.open(site.SITE / "images" / "val" / "errors" / "a.jpg") as picture:
+        assert picture.size == (48, 5 * 32)
+        blocks = np.asarray(picture, float).reshape(5, 32, 3, 16, 3)[:, 8:24, :, 4:12]  # not near their borders: JPEG
+    np.testing.assert_allclose(blocks.mean(axis=(1, 3)), expected, atol=6)
+
+
 def test_the_executed_notebooks_are_those_of_the_stages():
     assert NOTEBOOKS == {
         "data": "data", "boundaries": "boundaries", "proposals": "proposals", "backbone": "backbone",
         "train_stage1": "train", "train_stage2": "train", "train_fcn8s": "train_fcn",
         "infer_deconvnet": "infer", "infer_fcn8s": "infer", "ensemble": "ensemble", "crf": "crf",
-        "evaluate": "evaluate", "proposal_study": "proposal_study", "decoder": "decoder", "claims": "claims",
-        "figures": "figures",
+        "evaluate": "evaluate", "diagnosis": "diagnosis", "results": "results", "proposal_study": "proposal_study",
+        "decoder": "decoder", "claims": "claims", "figures": "figures",
     }  # fmt: skip
 
 
@@ -80,12 +147,13 @@ def test_every_figure_is_listed_with_the_notebook_that_draws_it():
 # The committed page of text
 
 
+@pytest.mark.reports
 def test_the_committed_page_has_the_committed_verdicts():
     page = (REPORTS / "README.md").read_text()
     claims = json.loads((REPORTS / "claims.json").read_text())
     assert site.verdict(claims) in page
     for row in claims:
-        assert re.search(rf"\| {row['id']} +\|.*\*\*{row['verdict']}\*\*", page), row["id"]
+        assert re.search(rf"\| {row['id']}(, primary)? +\|.*\*\*{row['verdict']}\*\*", page), row["id"]
 
 
 def test_the_links_of_the_committed_page_lead_somewhere():
@@ -119,6 +187,7 @@ def test_the_site_needs_nothing_from_elsewhere(folder, smoke):
 def test_claims_without_their_ablation_read_not_run(smoke):
     verdicts = {row["id"]: row["verdict"] for row in json.loads((smoke / "reports" / "claims.json").read_text())}
     assert {verdicts[id] for id in ("C6", "C7", "C8c")} == {"not run"}  # the committed ablations are of the default
+    assert {verdicts[id] for id in ("C8a", "C8b")} == {"not run"}  # a check of theirs needs one
     assert verdicts["C1"] != "not run"
 
 
@@ -201,7 +270,7 @@ def test_the_page_is_sound(page, smoke):
     assert re.search(r"claims [\d.]+, crf [\d.]+", facts["seconds"])
     markdown = [smoke / "reports" / "tables" / f"{name}.md" for name in site.MORE]
     tables = 1 + sum(len(site.markdown_tables(path)) for path in markdown)  # table 1
-    assert page.locator("#tables figure.table").count() == tables >= 1 + 2 + 4 + 1
+    assert page.locator("#tables figure.table").count() == tables >= 1 + 1 + 1 + 2 + 4 + 1
     is_sound(page)
     is_accessible(page)
 
@@ -211,7 +280,7 @@ def test_notebook_pages_are_sound(page, folder):
         page.goto((folder / "notebooks" / f"{name}.html").as_uri())
         assert page.locator("article img, article table").count() >= 1, name
         is_sound(page)
-    page.goto((folder / "notebooks" / "evaluate.html").as_uri())  # with tables and pictures; the others are made alike
+    page.goto((folder / "notebooks" / "results.html").as_uri())  # with tables and pictures; the others are made alike
     is_accessible(page)
 
 
@@ -229,7 +298,7 @@ def test_pictures_and_verdicts_can_be_read_at_this_width(page):
     if width == 390:
         page.wait_for_function("document.querySelector('#figure-figure2 .scroll').scrollLeft > 0")
     for column in (1, 2, 3):  # claim, verdict, effect
-        cell = page.locator(f"#claims tbody tr:first-child > :nth-child({column})").bounding_box()
+        cell = page.locator(f"#claims tbody tr:first-child > :nth-child({column})").first.bounding_box()
         assert cell["x"] + cell["width"] <= width, column
 
 
@@ -288,9 +357,35 @@ def test_the_browser_reacts(page, folder):
     assert page.messages == []
 
 
+def test_errors_are_shown_in_place_of_classes(page):
+    def sources() -> list[str]:
+        pictures = page.locator("#tiles [role=img]").all()
+        return [p.evaluate("(e) => e.style.backgroundImage + e.style.backgroundPositionY") for p in pictures]
+
+    def legends() -> list[bool]:
+        return [page.locator(f"#legend-{kind}").is_visible() for kind in ("labels", "errors")]
+
+    classes, name = sources(), page.locator("#image option").first.inner_text()
+    assert legends() == [True, False]
+    page.locator("#what").select_option("errors")
+    shown = sources()
+    assert shown[:2] + shown[-1:] == classes[:2] + classes[-1:]  # image, ground truth and steps stay
+    assert shown[2:-1] == [f'url("images/val/errors/{name}.jpg"){25 * i}%' for i in range(len(METHODS))]
+    assert legends() == [False, True]
+    kinds = page.locator("#legend-errors li").all_inner_texts()
+    assert [text.split(":")[0] for text in kinds] == ["missed", "invented", "confused"]
+    page.locator("#next").click()  # the choice stays
+    assert legends() == [False, True]
+    assert all("errors/" in source for source in sources()[2:-1])
+    page.locator("#previous").click()
+    page.locator("#what").select_option("labels")
+    assert sources() == classes
+    assert page.messages == []
+
+
 def test_tables_sort_by_their_numbers(page):
     table = page.locator("#results table")
-    button = table.locator("thead button").nth(2)  # this run
+    button = table.locator("thead button").nth(2)  # mean IoU
 
     def column():
         return [float(text) for text in table.locator("tbody td:nth-child(3)").all_inner_texts()]

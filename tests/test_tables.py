@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from deconvnet.config import params
 from deconvnet.config.paths import ROOT
 from deconvnet.data.voc import CLASSES
 from deconvnet.evaluation.methods import METHODS, published
-from deconvnet.report import site, tables
+from deconvnet.report import captions, site, tables
 
 
 def test_every_published_number_has_a_source_or_is_called_unverified():
@@ -65,6 +66,44 @@ def test_a_partly_sourced_row_is_not_marked_and_an_unverified_one_is():
 @pytest.mark.parametrize("method", METHODS.values())
 def test_the_five_methods_have_a_sourced_mean(method):
     assert "mean: " in published().loc[method, "source"]
+
+
+# The five methods over trainings
+
+
+def training(mean_iou: float, small: float | None, large: float) -> dict:
+    """A metrics.json in which all methods are alike; DeconvNet has a point more."""
+    values = {"mean_iou": mean_iou, "recall_small": small, "recall_medium": 0.25, "recall_large": large}
+    return {method: values | {"mean_iou": mean_iou + 0.01 * (method == "deconvnet")} for method in METHODS}
+
+
+def test_mean_and_standard_deviation_over_trainings_by_hand():
+    found = tables.comparison([training(0.30, 0.02, 0.5), training(0.34, 0.04, 0.5), training(0.35, None, 0.8)])
+    assert found.index.tolist() == list(METHODS.values())
+    expected = {"paper": "62.2", "mean IoU": "33.0 ± 2.6", "this training": "30.0"}  # √((9 + 1 + 4) / 2)
+    expected |= {"recall small": "–", "recall medium": "25.0 ± 0.0"}
+    expected |= {"recall large": "60.0 ± 17.3"}  # √((100 + 100 + 400) / 2)
+    assert found.loc["FCN-8s"].to_dict() == expected
+    assert found.loc["DeconvNet"].tolist()[:3] == ["69.6", "34.0 ± 2.6", "31.0"]
+    assert "mean ± standard deviation over trainings" in tables.about(found)
+
+
+def test_one_training_has_no_deviation():
+    found = tables.comparison([training(0.30, None, 0.5)])
+    assert "this training" not in found
+    assert found.loc["FCN-8s", ["paper", "mean IoU", "recall small", "recall large"]].tolist() == [
+        "62.2", "30.0", "–", "50.0"
+    ]  # fmt: skip
+    assert "±" not in tables.about(found)
+
+
+@pytest.mark.parametrize(("trainings", "seeds"), [(1, "seeds 205, 201, 202, 203, 204"), (4, "4 trainings with")])
+def test_a_caption_names_the_seeds_or_how_many_trainings_there_are(trainings, seeds):
+    settings = params.validate(params.compose("icons"), "icons")
+    text = captions.short_caption(settings, "val", 300, "0123abcd", trainings)
+    assert text.startswith(f"icons: icons val, 300 images; {seeds}")
+    assert text.endswith("; experiment 0123abcd")
+    assert (" seeds 205" in text) == (trainings == 1)
 
 
 # Confusion

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deconvnet.evaluation import tolerance
+from deconvnet.claims import tolerance
 from deconvnet.evaluation.methods import METHODS
 
 

@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from conftest import call
 
+from deconvnet.claims import judge, tolerance
+from deconvnet.claims.statements import Claim
 from deconvnet.data import voc
-from deconvnet.evaluation import bootstrap, claims, curves, errors, tolerance
+from deconvnet.evaluation import errors, measures
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.report import figures, plots, site, tables
 
@@ -27,7 +29,9 @@ for name in sys.argv[1:]:
 from deconvnet.report import site
 site.build()
 """
-NOTEBOOKS = ("ensemble", "evaluate", "proposal_study", "decoder", "claims", "figures")  # those that measure on val
+NOTEBOOKS = (  # those that measure on val
+    "ensemble", "evaluate", "diagnosis", "results", "proposal_study", "decoder", "claims", "figures"
+)  # fmt: skip
 NOT_A_NUMBER = re.compile(r"\b(nan|NaN|inf|None)\b")
 
 
@@ -75,7 +79,7 @@ def test_what_was_measured_is_what_the_masks_allow(run):
     measured = {key for key, row in rows.items() if row["verdict"] != "not run"}
     assert measured == (set() if kind == "void" else {"C1", "C2", "C3a", "C3b", "C4a", "C4b"})
     for key in {*rows} - measured - {"C6", "C7", "C8c"}:  # these lack their ablation
-        assert rows[key]["measured"].endswith("; val has nothing to measure it on")
+        assert rows[key]["measure"].endswith("; val has nothing to measure it on")
     table = (reports / "tables" / "table1.md").read_text().split("## Table 1")[0]
     ours = [line.split("|")[3:7] for line in table.split("\n") if line.startswith("| ") and "method" not in line]
     assert len(ours) == 5
@@ -97,12 +101,16 @@ def test_tables_show_a_dash():
     assert [[cell.strip() for cell in line] for line in lines] == [["–", "–"], ["3.0", "–"]]
 
 
-NO_ERRORS = {w: {"value": NAN, "ci": [NAN, NAN]} for w in (*errors.KINDS, *errors.POOLED, "object_iou")}
+UNKNOWN = {"value": NAN, "ci": [NAN, NAN], "per_seed": [NAN, NAN]}
+NO_ERRORS = dict.fromkeys((*errors.KINDS, *errors.POOLED, "object_iou"), UNKNOWN)
+NO_PARTS = {"boxes": {"title": "boxes", "given": True, "gain": UNKNOWN}}
+COVERED = {"1": {"all": None, "medium": None}, "10": {"all": None, "medium": None}}  # no object of the other sizes
 EMPTY = {
-    "counts": lambda: plots.mean_iou_by_count({"best": {"1": NOTHING, "10": NOTHING}}),
+    "counts": lambda: plots.mean_iou_by_count({"best": {"1": NOTHING, "10": NOTHING}}, COVERED),
     "sizes": lambda: plots.sizes({what: {"FCN-8s": {"< 0.2, n = 0": NOTHING}} for what in ("recall", "IoU")}),
-    "layers": lambda: plots.layers({"unpooling": {"deconv1": NOTHING}, curves.CHANCE: {"deconv1": NOTHING}}),
+    "layers": lambda: plots.layers({line: {"deconv1": NOTHING} for line in ("unpooling", "bilinear")}),
     "errors": lambda: plots.errors({"fcn8s": NO_ERRORS}, METHODS),
+    "diagnosis": lambda: plots.diagnosis(NO_PARTS),
     "bars": lambda: figures.bars(pd.DataFrame({"FCN-8s": [NAN] * 3}), "IoU, %", "IoU"),
 }
 
@@ -118,9 +126,9 @@ def test_a_diagram_without_numbers_says_so(draw):
 def test_a_claim_says_why_it_was_not_run():
     nothing = {"counts/a": np.zeros((4, 3, 21), np.uint32)}
     for needs, note in (((), "; val has nothing to measure it on"), (("bilinear",), "")):
-        claim = claims.Claim("C", "s", "e", None, "a", "points", bootstrap.iou("counts/a"), needs)
-        (row,) = claims.claims_table([claim], [nothing], {}, 4, "d", 9, 0)
-        assert (row["verdict"], row["effect"], row["measured"]) == ("not run", None, f"a{note}")
+        claim = Claim("C", "s", "e", None, "a", "points", measures.iou("a"), needs)
+        (row,) = judge.claims_table([claim], [nothing], {}, 4, "d", 9, 0)
+        assert (row["verdict"], row["effect"], row["measure"]) == ("not run", None, f"a{note}")
     assert site.verdict([{"id": "C", "verdict": "not run"}]) == "Of 1 tests of its claims here, 1 not run (C)."
 
 

@@ -125,7 +125,7 @@ def claims_table(
     for claim in claims:
         row = {"id": claim.id, "primary": claim.primary, "statement": claim.statement, "paper": claim.paper}
         row |= {"paper_effect": claim.published, "dataset": dataset, **measure(claim, **options)}
-        row["against_one"] = bool(claim.needs)
+        row |= {"against_one": bool(claim.needs), "note": claim.note}
         row["controls"] = [measure(control, **options) | {"check": control.check} for control in claim.controls]
         row["controls"] += (known or {}).get(claim.id, [])
         rows.append(row)

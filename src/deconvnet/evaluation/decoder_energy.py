@@ -107,7 +107,7 @@ def batches(net: DeconvNet, images: Images, objects: pd.DataFrame, context: floa
         pictures, *masks = object_crops(images, part, context, net.size)
         target, valid = (torch.from_numpy(mask).to(machine.device()) for mask in masks)
         maps, scores = forward(net, pictures)
-        label = torch.from_numpy(part["label"].to_numpy()).to(scores.device)
+        label = torch.tensor(part["label"].to_numpy(), device=scores.device)
         labelled = (scores.argmax(dim=1) == label[:, None, None]) & valid
         iou = (labelled & target).sum(dim=(1, 2)) / (labelled | target).sum(dim=(1, 2))
         yield Batch(part, {name: energy_maps(m, valid) for name, m in maps.items()}, target, valid, iou)

@@ -49,11 +49,16 @@ def title_of(text: str) -> str:
     return "\n".join(line if len(line) <= 36 else f"{line[:20]}…{line[-15:]}" for line in lines)
 
 
-def say_if_empty(axis: plt.Axes) -> None:
-    """Writes into a diagram of lines without a number that there is none: val has no ground truth, or no object."""
-    if not any(np.isfinite(np.asarray(line.get_ydata(), float)).any() for line in axis.lines):
+def say_if_empty(axis: plt.Axes, values: list[float] | None = None) -> None:
+    """Writes into a diagram without a number that there is none: val has no ground truth, or no object. `values` are
+    its numbers, if they are not the heights of its lines.
+    """
+    if values is None:
+        values = [y for line in axis.lines for y in line.get_ydata()]
+    if not np.isfinite(np.asarray(values, float)).any():
         axis.set(xticks=[], yticks=[])
-        axis.text(0.5, 0.5, "Val has nothing to measure this on.", ha="center", fontsize=9, transform=axis.transAxes)
+        options = {"ha": "center", "fontsize": 9, "bbox": {"facecolor": "white", "linewidth": 0}}
+        axis.text(0.5, 0.5, "Val has nothing to measure this on.", transform=axis.transAxes, **options)
 
 
 def grid(

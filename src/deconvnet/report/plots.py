@@ -74,7 +74,8 @@ def mean_iou_by_count(curves: Curves, covered: dict[str, dict[str, float]]) -> F
     counts = sorted({int(n) for points in curves.values() for n in points})
     shown = [n for n in sorted(map(int, covered)) if n <= max(counts)]
     for number, size in enumerate(("small", "medium", "large")):
-        shares = [100 * (np.nan if covered[str(n)][size] is None else covered[str(n)][size]) for n in shown]
+        found = [covered[str(n)].get(size) for n in shown]  # there may be no object of a size
+        shares = [np.nan if share is None else 100 * share for share in found]
         right.plot(shown, shares, color=LINES[number], marker="osd"[number], ms=4, label=f"{size} objects")
     axis.set(ylabel="mean IoU, %")
     right.set(ylabel="objects with a proposal of IoU ≥ 0.5, %", ylim=(0, 102))
@@ -114,7 +115,7 @@ def layers(curves: Curves) -> Figure:
     axis.set(ylabel="excess of energy\non the target, points")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False)
-    say_if_empty(axis)
+    say_if_empty(axis, [value for points in curves.values() for value, _ in points.values()])
     return figure
 
 
@@ -146,7 +147,7 @@ def diagnosis(parts: dict[str, dict]) -> Figure:
     axis.grid(axis="x", alpha=0.3)
     shown = [Patch(color=LINES[0], label="given by the ground truth"), Patch(color=LINES[4], label="without it")]
     figure.legend(handles=shown, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
-    say_if_empty(axis)
+    say_if_empty(axis, [row["gain"]["value"] for row in rows])
     return figure
 
 

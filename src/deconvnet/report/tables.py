@@ -142,6 +142,10 @@ def claims_page(claims: list[dict], caption: str, resamples: int) -> str:
         beside += [[row["id"], f"{c['measure']} ({c['unit']})", found_text(c)] for c in row["controls"]]
     head = ["claim", "the paper says", "its evidence", "measured here", "effect [95 %]", "trainings", "verdict"]
     table = pd.DataFrame(rows, columns=head).to_markdown(index=False, disable_numparse=True)
+    notes: dict[str, list[str]] = {}
+    for row in claims:
+        notes.setdefault(row["note"], []).append(row["id"])
+    listed = "".join(f"\n- {', '.join(ids)}: {note}" for note, ids in notes.items() if note)
     controls = pd.DataFrame(beside, columns=["claim", "measured beside it", "found [95 %]"])
     return (
         f"# The paper's claims\n\n{caption}. {made_by('claims')}\n\n"
@@ -153,8 +157,8 @@ def claims_page(claims: list[dict], caption: str, resamples: int) -> str:
         "are for VOC 2012 test.\n\n"
         + table
         + "\n\nBeside the claims: what else could explain an effect, what it costs, and "
-        "checks that a measure must pass.\n\n" + controls.to_markdown(index=False, disable_numparse=True) + "\n"
-    )
+        "checks that a measure must pass.\n\n" + controls.to_markdown(index=False, disable_numparse=True)
+    ) + (f"\n{listed}\n" if listed else "\n")
 
 
 def errors_page(found: dict[str, dict], caption: str) -> str:

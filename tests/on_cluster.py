@@ -38,7 +38,7 @@ def work(where: str) -> dict[str, str]:
     found = edge_boxes.propose(VOC, names, settings.proposals, "gradient")
     net = weights.load(build.make_deconvnet(settings), "deconvnet")
     score_split.score_split("deconvnet", net, names, found, settings.inference)
-    crf.predict_all({"deconvnet": KERNEL}, names, settings.crf, "mean")
+    crf.predict_all({"deconvnet_crf": ("deconvnet", KERNEL)}, names, settings.crf, "mean")
     result = metrics.evaluate("deconvnet_crf", names, objects, settings.evaluation)
     counted = per_image.method_counts(names, objects, ("deconvnet_crf",), 2)
     return {

@@ -4,6 +4,7 @@ another way (beyond the paper). Inference alone, with the trained network.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -60,12 +61,31 @@ class Scored:
     scores: torch.Tensor  # (N, 21, s, s)
     antialias: bool
 
-    def maximum(self, scores: torch.Tensor, proposals: np.ndarray | None = None) -> torch.Tensor:
-        proposals = self.proposals if proposals is None else proposals
-        return aggregate.aggregate_maximum(scores, proposals, self.ground_truth.shape, self.antialias)
+    @cached_property
+    def parts(self) -> list[tuple[slice, slice, torch.Tensor]]:
+        """The scores resized to their boxes: most variants differ in what they do with these."""
+        pairs = zip(self.scores, self.proposals, strict=True)
+        return [crops.resize_to_box(scores, box, self.ground_truth.shape, self.antialias) for scores, box in pairs]
 
-    def subset(self, kept: np.ndarray) -> torch.Tensor:
-        return self.maximum(self.scores[torch.from_numpy(kept)], self.proposals[kept])
+    def maximum(self, kept: np.ndarray | None = None) -> torch.Tensor:
+        """Equation (1) over the proposals that are kept, or all."""
+        canvas = crops.blank_canvas(self.scores.shape[1], self.ground_truth.shape, self.scores.device)
+        for i, (rows, columns, scores) in enumerate(self.parts):
+            if kept is None or kept[i]:
+                torch.maximum(canvas[:, rows, columns], scores, out=canvas[:, rows, columns])
+        return canvas
+
+    def mean(self) -> torch.Tensor:
+        canvas = crops.blank_canvas(self.scores.shape[1], self.ground_truth.shape, self.scores.device)
+        count = torch.zeros(self.ground_truth.shape, device=canvas.device)
+        for rows, columns, scores in self.parts:
+            canvas[:, rows, columns] += scores
+            count[rows, columns] += 1
+        return canvas / count.clamp(min=1)
+
+    def of(self, scores: torch.Tensor) -> torch.Tensor:
+        """Equation (1) over other scores of the same proposals."""
+        return aggregate.aggregate_maximum(scores, self.proposals, self.ground_truth.shape, self.antialias)
 
 
 def extended(objects: pd.DataFrame, settings: Inference) -> np.ndarray:
@@ -124,8 +144,7 @@ def with_shapes(s: Scored) -> torch.Tensor:
 def best_pixels(s: Scored, paper: np.ndarray) -> np.ndarray:
     """The label map where a pixel is right if any proposal over it has its class, or the aggregated label map."""
     right = paper == s.ground_truth
-    for scores, box in zip(s.scores, s.proposals, strict=True):
-        rows, columns, part = crops.resize_to_box(scores, box, s.ground_truth.shape, s.antialias)
+    for rows, columns, part in s.parts:
         right[rows, columns] |= part.argmax(dim=0).cpu().numpy() == s.ground_truth[rows, columns]
     return np.where(right, s.ground_truth, paper)
 
@@ -152,23 +171,22 @@ def label_maps(
 ) -> dict[str, np.ndarray]:
     """The label map of one image with each part given or done otherwise. `example` is (image, labels, instances)."""
     s = score(net, example, objects, proposals, settings)
-    aggregated = s.maximum(s.scores)
+    aggregated = s.maximum()
     paper = labels(aggregated)
     own = extended(objects, settings)
     if len(own):
-        (own_scores,) = aggregate.score_crops(net, [example[0]], [own], settings.batch_size, settings.antialias)
-    total, count = aggregate.sum_scores(s.scores, s.proposals, s.ground_truth.shape, s.antialias)
+        on_objects = aggregate.score_proposals(net, example[0], own, settings.batch_size, settings.antialias)
     return {
         PAPER: paper,
-        "boxes": labels(s.maximum(own_scores, own)) if len(own) else np.zeros_like(paper),
-        "hits": labels(s.subset(s.overlap >= HIT)),
-        "classes": labels(s.maximum(with_classes(s))),
-        "shapes": labels(s.maximum(with_shapes(s))),
+        "boxes": labels(on_objects) if len(own) else np.zeros_like(paper),
+        "hits": labels(s.maximum(s.overlap >= HIT)),
+        "classes": labels(s.of(with_classes(s))),
+        "shapes": labels(s.of(with_shapes(s))),
         "pixels": best_pixels(s, paper),
         "bias": biased(aggregated, chosen.bias),
-        "rejection": labels(s.subset(background_probability(s.scores) <= chosen.rejection)),
-        "softmax": labels(s.maximum(s.scores.softmax(dim=1))),
-        "mean": labels(total / count.clamp(min=1)),
+        "rejection": labels(s.maximum(background_probability(s.scores) <= chosen.rejection)),
+        "softmax": labels(s.of(s.scores.softmax(dim=1))),
+        "mean": labels(s.mean()),
     }
 
 
@@ -181,9 +199,9 @@ def choose(
 
     def task(name: str) -> dict[str, np.ndarray]:
         s = score(net, images[name], of_image(name), proposals[name], settings)
-        aggregated, background = s.maximum(s.scores), background_probability(s.scores)
+        aggregated, background = s.maximum(), background_probability(s.scores)
         found = {"bias": [biased(aggregated, bias) for bias in BIASES]}
-        found["rejection"] = [labels(s.subset(background <= limit)) for limit in REJECTIONS]
+        found["rejection"] = [labels(s.maximum(background <= limit)) for limit in REJECTIONS]
         return {what: np.stack([confusion(s.ground_truth, m) for m in maps]) for what, maps in found.items()}
 
     counted = list(parallel.thread_map(task, list(proposals), "choices on dev"))

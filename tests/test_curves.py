@@ -214,7 +214,7 @@ def test_every_page_says_which_notebook_made_it(page, tmp_path):
         "claims": tables.claims_page([CLAIM, AGAINST_ONE], "c", 10),
         "curves": page.read_text(),
         "beyond": tables.beyond_page(curves.beyond(MEASURED, {}, "mean"), {"FCN-8s": 0.1}, "c"),
-        "errors": tables.errors_page({"fcn8s": KINDS, "deconvnet": KINDS}, "c"),
+        "errors": tables.errors_page({"fcn8s": KINDS, "deconvnet": KINDS}, {}, "c"),
         "diagnosis": tables.diagnosis_page(PARTS, "c"),
         "table1": (tmp_path / "table1.md").read_text(),
         "table2": tables.table2_page(layers),

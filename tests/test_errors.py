@@ -5,7 +5,7 @@ import pytest
 
 from deconvnet.data.voc import VOID
 from deconvnet.evaluation import errors, per_image
-from deconvnet.report import paper_figures
+from deconvnet.report import paper_figures, tables
 
 # 12 pixels, one of them void: of the other 11, 2 are missed, 1 is invented, 1 is confused
 GROUND_TRUTH = np.array([[0, 0, 1, 1], [0, VOID, 1, 2], [2, 2, 0, 2]], np.uint8)
@@ -67,6 +67,22 @@ def test_decomposition_has_values_intervals_and_classes():
     assert twice["per_class"]["aeroplane"] == found["per_class"]["aeroplane"]
     assert found["per_class"]["aeroplane"] == {"precision": pytest.approx(4 / 6), "recall": pytest.approx(4 / 6)}
     assert np.isnan(found["per_class"]["cow"]["recall"])
+
+
+def test_two_methods_are_compared_pair_by_pair():
+    run = {"counts/a": counts(PREDICTED, PREDICTED), "counts/b": counts(PREDICTED_TOO, PREDICTED_TOO)}
+    run |= {"objects/size": np.ones(2), "objects/image": np.arange(2)}
+    run |= {"objects/iou/a": np.array([0.2, 0.4]), "objects/iou/b": np.array([0.3, 0.5])}
+    found = errors.compare([run], "a", "b", 200, 0)
+    assert found["missed"].value == pytest.approx(100 * 2 / 11)
+    assert found["missed"].ci == pytest.approx((100 * 2 / 11, 100 * 2 / 11))  # both images are alike
+    assert found["confused"].value == pytest.approx(0)
+    assert found["object_iou"].value == pytest.approx(-10)
+    text = tables.difference_text(found)
+    assert "higher: missed +18.2 [+18.2, +18.2], invented +9.1" in text
+    assert "lower: precision" in text
+    assert "not told apart: confused +0.0" in text
+    assert tables.difference_text({}) == ""
 
 
 def test_the_overlay_colours_errors_alone():

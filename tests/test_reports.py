@@ -43,16 +43,6 @@ def test_the_page_about_dvc_is_of_this_run_and_its_template():
         assert (ROOT / "docs" / picture).is_file(), picture
 
 
-def test_readme_says_of_the_errors_what_the_counts_show():
-    fcn, deconvnet = (load("errors")[method] for method in ("fcn8s", "deconvnet"))
-    for kind in ("missed", "invented", "confused"):  # DeconvNet's is the higher, and the intervals overlap
-        assert fcn[kind]["value"] < deconvnet[kind]["value"], kind
-        assert deconvnet[kind]["ci"][0] < fcn[kind]["ci"][1], kind
-    for measure in ("precision", "recall"):  # DeconvNet's is the lower, and the intervals are apart
-        assert deconvnet[measure]["ci"][1] < fcn[measure]["ci"][0], measure
-    assert deconvnet["object_iou"]["value"] == pytest.approx(fcn["object_iou"]["value"], abs=1)
-
-
 def test_reports_are_of_these_settings():
     committed = load("experiment")
     settings = params.load()
@@ -80,7 +70,7 @@ def test_committed_tolerances_are_of_the_default_and_its_repetitions():
         for metric, value in metrics.items():
             found = stated[method][metric]
             assert found["values"] == [value, *(other[method][metric] for other in repetitions)]
-            assert len(set(found["values"])) == 4
+            assert len(set(found["values"])) == 1 + len(repetitions)
             assert 0 < found["tolerance"] < 0.25
 
 

@@ -53,16 +53,30 @@ def per_class(counts: np.ndarray) -> dict[str, dict[str, float]]:
         return {name: {"precision": precision, "recall": recall} for name, precision, recall in pairs}
 
 
+def all_measures(method: str) -> dict[str, bootstrap.Measure]:
+    """KINDS, POOLED and the mean IoU of objects."""
+    return {what: share(what, method) for what in (*KINDS, *POOLED)} | {"object_iou": measures.objects("iou", method)}
+
+
+def compare(
+    runs: list[PerImageCounts], first: str, second: str, resamples: int, seed: int
+) -> dict[str, bootstrap.Estimate]:
+    """By how many points one method's measures are above another's."""
+    others, images = all_measures(second), len(runs[0][f"counts/{first}"])
+    return {
+        what: bootstrap.estimate(measures.minus(measure, others[what]), runs, images, resamples, seed)
+        for what, measure in all_measures(first).items()
+    }
+
+
 def decompose(runs: list[PerImageCounts], methods: tuple[str, ...], resamples: int, seed: int) -> dict[str, dict]:
     """For each method: KINDS, POOLED and the mean IoU of objects, in %, each {value, ci, per_seed} by
     bootstrap.estimate; and precision and recall of each class, over all runs.
     """
     images, found = len(runs[0][f"counts/{methods[0]}"]), {}
     for method in methods:
-        measured = {what: share(what, method) for what in (*KINDS, *POOLED)}
-        measured["object_iou"] = measures.objects("iou", method)
         found[method] = {}
-        for what, measure in measured.items():
+        for what, measure in all_measures(method).items():
             e = bootstrap.estimate(measure, runs, images, resamples, seed)
             found[method][what] = {"value": e.value, "ci": list(e.ci), "per_seed": list(e.per_seed)}
         found[method]["per_class"] = per_class(np.concatenate([run[f"counts/{method}"] for run in runs]))

@@ -13,6 +13,7 @@ from dvc_render.vega_templates import NormalizedConfusionTemplate
 from deconvnet.config import paths
 from deconvnet.data.voc import CLASSES, SIZES
 from deconvnet.evaluation import errors
+from deconvnet.evaluation.bootstrap import Estimate
 from deconvnet.evaluation.methods import METHODS, published
 from deconvnet.utils.files import write_json
 
@@ -161,8 +162,8 @@ def claims_page(claims: list[dict], caption: str, resamples: int) -> str:
     ) + (f"\n{listed}\n" if listed else "\n")
 
 
-def errors_page(found: dict[str, dict], caption: str) -> str:
-    """reports/tables/errors.md of errors.decompose: the methods as columns."""
+def errors_page(found: dict[str, dict], difference: dict[str, Estimate], caption: str) -> str:
+    """reports/tables/errors.md of errors.decompose, the methods as columns, and of errors.compare."""
     what = errors.KINDS | errors.POOLED | {"object_iou": "mean IoU of single objects"}
     rows = {
         f"{name.replace('object_iou', 'IoU of objects')}, %": [with_interval(f[name]["value"], f[name]["ci"])
@@ -174,8 +175,21 @@ def errors_page(found: dict[str, dict], caption: str) -> str:
     return (
         f"# Where the errors are\n\n{caption}. {made_by('results')}\n\nBeyond the paper. Missed, invented and "
         "confused pixels are shares of all pixels that are not void. Intervals: 95 %, over val's images and over seeds."
-        f"\n\n{table.to_markdown(disable_numparse=True)}\n\n{meaning}\n"
+        f"\n\n{table.to_markdown(disable_numparse=True)}\n\n{meaning}\n\n{difference_text(difference)}\n"
     )
+
+
+def difference_text(difference: dict[str, Estimate]) -> str:
+    """What the intervals of DeconvNet − FCN-8s say, and nothing else."""
+    more, fewer, open_ = [], [], []
+    for what, e in difference.items():
+        if np.isfinite(e.value):
+            name = what.replace("object_iou", "IoU of objects")
+            text = f"{name} {e.value:+.1f} [{e.ci[0]:+.1f}, {e.ci[1]:+.1f}]"
+            (more if e.ci[0] > 0 else fewer if e.ci[1] < 0 else open_).append(text)
+    parts = [f"{title}: {', '.join(found)}" for title, found in
+             (("higher", more), ("lower", fewer), ("not told apart", open_)) if found]  # fmt: skip
+    return f"DeconvNet against FCN-8s, in points. {'; '.join(parts)}." if parts else ""
 
 
 def diagnosis_page(parts: dict[str, dict], caption: str) -> str:

@@ -312,7 +312,7 @@ def for_readme(folder: Path, readme: str) -> str:
     results = (
         (folder / "table1.md").read_text(encoding="utf-8").split("# Results\n\n")[1].split("## Table 1")[0].strip()
     )
-    claims = (folder / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[2].strip()
+    claims = (folder / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[2].split("\n\nBeside the claims")[0]
     kinds = (folder / "errors.md").read_text(encoding="utf-8").split("\n\n", 2)[2].strip()
     parts = (folder / "diagnosis.md").read_text(encoding="utf-8").split("\n\n", 2)[2].strip()
     for name, text in (("results", results), ("claims", claims), ("errors", kinds), ("diagnosis", parts)):

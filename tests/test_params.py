@@ -113,6 +113,7 @@ def test_quick_is_the_default_with_a_quarter_of_its_iterations():
     for solver in SOLVERS:
         for key in {"iterations", "proposal_iterations"} & set(default[solver]):
             assert quick[solver].pop(key) == pytest.approx(default[solver].pop(key) / 4, abs=0.5)
+        assert quick[solver].pop("seed") == params.compose("voc2012")[solver]["seed"] != default[solver].pop("seed")
     assert quick | {"profile": "icons"} == default
 
 

@@ -76,7 +76,7 @@ def energy_by_layer(measured: Measured, ablations: PerImageCounts) -> Curves:
     names = [f"{what}{k}" for k in range(layers // 2, 0, -1) for what in ("unpool", "deconv")]
     lines = {"DeconvNet": measured}
     for name in ("bilinear", "no_batch_norm_he"):
-        if found := of_ablation(name, ablations):
+        if "energy/deconvnet" in (found := of_ablation(name, ablations)):
             lines[f"DeconvNet {ABLATED[name]}"] = replace(measured, runs=[found])
     return {
         title: {name: of.of(measures.energy("deconvnet", i, "excess")) for i, name in enumerate(names)}

@@ -43,6 +43,30 @@ def test_the_page_about_dvc_is_of_this_run_and_its_template():
         assert (ROOT / "docs" / picture).is_file(), picture
 
 
+def test_readme_says_of_the_claims_what_the_counts_show():
+    rows = {row["id"]: row for row in load("claims")}
+
+    def control(claim: str, begins: str) -> dict:
+        (found,) = [c for c in rows[claim]["controls"] if c["measure"].startswith(begins)]
+        return found
+
+    def undecided(row: dict) -> bool:
+        return row["ci"][0] <= 0 <= row["ci"][1]
+
+    verdicts = {"C1": "contradicted", "C2": "supported", "C3a": "supported", "C3b": "supported", "C4a": "supported",
+                "C4b": "supported", "C5a": "inconclusive", "C5b": "inconclusive"}  # fmt: skip
+    assert {name: rows[name]["verdict"] for name in verdicts} == verdicts
+    pair = control("C2", "two FCN-8s")
+    assert pair["ci"][0] > 0
+    assert pair["effect"] >= rows["C2"]["effect"] - 1
+    assert undecided(control("C2", "EDeconvNet − two FCN-8s"))
+    assert undecided(control("C3a", "DeconvNet, with the paper's own kernel"))
+    assert undecided(control("C3b", "EDeconvNet, with the paper's own kernel"))
+    assert control("C3a", "small objects")["ci"][1] < 0 < control("C3a", "precision")["ci"][0]
+    assert undecided(control("C4b", "from 50 to 100"))
+    assert control("C5a", "small objects")["effect"] < 20
+
+
 def test_reports_are_of_these_settings():
     committed = load("experiment")
     settings = params.load()

@@ -189,7 +189,7 @@ def difference_text(difference: dict[str, Estimate]) -> str:
             (more if e.ci[0] > 0 else fewer if e.ci[1] < 0 else open_).append(text)
     parts = [f"{title}: {', '.join(found)}" for title, found in
              (("higher", more), ("lower", fewer), ("not told apart", open_)) if found]  # fmt: skip
-    return f"DeconvNet against FCN-8s, in points. {'; '.join(parts)}." if parts else ""
+    return f"DeconvNet − FCN-8s, in points: {'; '.join(parts)}." if parts else ""
 
 
 def diagnosis_page(parts: dict[str, dict], caption: str) -> str:
@@ -212,8 +212,11 @@ def most_gained(parts: dict[str, dict]) -> str:
     for given, of in ((True, "given by the ground truth"), (False, "that need no ground truth")):
         rows = [row for part, row in parts.items() if row["given"] == given and part != "paper"]
         rows = [row for row in rows if np.isfinite(row["gain"]["value"])]
-        if rows:
-            row = max(rows, key=lambda row: row["gain"]["value"])
+        gained = [row for row in rows if row["gain"]["ci"][0] > 0]
+        if rows and not gained:
+            text += f" Of the parts {of}, none gains anything that can be told apart from 0."
+        if gained:
+            row = max(gained, key=lambda row: row["gain"]["value"])
             gain, (low, high) = row["gain"]["value"], row["gain"]["ci"]
             text += f" Of the parts {of}, most is gained by *{row['title']}*: "
             text += f"{gain:+.1f} points [{low:+.1f}, {high:+.1f}]."

@@ -26,8 +26,8 @@ def table1(per_class: dict[str, dict[str, float]], dataset: str, split: str) -> 
     """
     paper = published()
     paper.insert(0, "data", "VOC 2012 test")
-    ours = pd.DataFrame(per_class).T[[c for c in paper.columns if c not in ("data", "source")]] * 100
-    ours.index = [METHODS[name] for name in ours.index]
+    ours = pd.DataFrame({title: per_class[name] for name, title in METHODS.items()}, dtype=float).T
+    ours = ours[[c for c in paper.columns if c not in ("data", "source")]] * 100
     ours.insert(0, "data", f"{dataset} {split}")
     ours.insert(1, "source", "this run")
     table = pd.concat([paper, ours]).rename_axis("method")

@@ -18,7 +18,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PIP_TARGET PIP_PREFI
 export PIP_USER := 0
 export PYTHONNOUSERSITE := 1
 
-.PHONY: moved asked in-git help repro ablations seeds verify bench test test-fast check-reports lint lab clean
+.PHONY: moved asked in-git help repro ablations seeds studies verify bench test test-fast check-reports lint lab clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -31,6 +31,9 @@ ablations: asked $(VENV)/installed  ## the pipeline, then DeconvNet without two 
 
 seeds: asked $(VENV)/installed  ## the default, then again with N=2 other seeds: intervals over seeds, and the tolerance (an hour)
 	@$(RUN) -m deconvnet.pipeline.repro --seeds $(N)
+
+studies: $(VENV)/installed  ## the long studies: what is missing in reports/studies; ONLY="deconvnet fcn8s" BUDGETS="1 2" SEEDS=2 for a part
+	@$(RUN) -m deconvnet.pipeline.studies $(if $(ONLY),--only $(ONLY)) $(if $(BUDGETS),--budgets $(BUDGETS)) $(if $(SEEDS),--seeds $(SEEDS))
 
 verify: in-git asked $(VENV)/installed  ## two runs of PROFILE=smoke (default here) or icons in fresh clones: is every output the same?
 	@$(RUN) -m deconvnet.pipeline.verify --profile $(if $(filter command line,$(origin PROFILE)),$(call quoted,PROFILE),smoke)

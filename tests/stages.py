@@ -1,5 +1,6 @@
-"""The stages of the three dvc.yaml files, with foreach and matrix spelled out."""
+"""The stages of the dvc.yaml files, with foreach and matrix spelled out."""
 
+from itertools import product
 from pathlib import Path
 
 import yaml
@@ -17,9 +18,9 @@ def read(path: Path) -> dict[str, dict]:
                 values = {"key": key} | {f"item.{k}": v for k, v in item.items()}
                 found[f"{name}@{key}"] = substituted(stage["do"], values)
         elif "matrix" in stage:
-            ((variable, cases),) = stage["matrix"].items()
-            for case in cases:
-                found[f"{name}@{case}"] = substituted(stage, {f"item.{variable}": str(case)})
+            for case in product(*stage["matrix"].values()):
+                values = {f"item.{variable}": str(value) for variable, value in zip(stage["matrix"], case, strict=True)}
+                found[f"{name}@{'-'.join(map(str, case))}"] = substituted(stage, values)
         else:
             found[name] = stage
     return found
@@ -41,4 +42,6 @@ DEFAULT = read(ROOT / "dvc.yaml")
 ABLATIONS = {
     f"ablations/{name}": stage for name, stage in read(ROOT / "ablations" / "dvc.yaml").items() if name != "collect"
 }
-STAGES = DEFAULT | ABLATIONS
+STUDIES = read(ROOT / "studies" / "dvc.yaml")  # all cells are alike: one of each kind is looked at
+STUDIES = {f"studies/{name}": STUDIES[name] for name in ("rate@deconvnet", "cell@deconvnet-1", "together")}
+STAGES = DEFAULT | ABLATIONS | STUDIES

@@ -1,0 +1,127 @@
+"""What `make studies` does: trains the cells of studies/plan.yaml that have no result in reports/studies yet.
+
+    python -m deconvnet.pipeline.studies [--only deconvnet fcn8s] [--budgets 1 2] [--seeds 2]
+
+Each seed is a run of its own, runs/studies-seed<k>, with its own boundaries and backbone. A cell that was interrupted
+resumes from its checkpoint; one that is done is copied into reports/studies, which git keeps.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from deconvnet.config import params
+from deconvnet.config.errors import UserError, exit_on_user_error
+from deconvnet.config.paths import REPORTS, ROOT
+from deconvnet.pipeline import forecast, preflight
+from deconvnet.pipeline.repro import dvc, prepare_separate
+from deconvnet.utils.files import write_json
+
+PREPARED = ("experiment", "proposals", "backbone")  # stages of the pipeline that a seed's cells need
+
+
+@dataclass(frozen=True)
+class Cell:
+    arm: str
+    budget: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-x{self.budget}"
+
+    def result(self, profile: str) -> Path:
+        return results(profile) / f"{self.name}-s{self.seed}.json"
+
+
+def results(profile: str) -> Path:
+    """reports/studies, which git keeps; of another profile than studies, a folder that it does not."""
+    return REPORTS / "studies" if profile == "studies" else ROOT / "runs" / f"{profile}-studies"
+
+
+def planned(path: Path = ROOT / "studies" / "plan.yaml") -> list[Cell]:
+    """Short cells before long ones, so that an interrupted study has most of its cells."""
+    cells = [Cell(arm, int(budget), seed) for arm, budgets in params.read_yaml(path).items()
+             for budget, seeds in budgets.items() for seed in seeds]  # fmt: skip
+    return sorted(cells, key=lambda cell: cell.budget)
+
+
+def select(cells: list[Cell], only: list[str], budgets: list[int], seeds: list[int]) -> list[Cell]:
+    """Of the planned cells those of some arms, budgets and seeds; an empty list means all. Raises UserError if a name
+    is not planned.
+    """
+    for what, wanted, known in (
+        ("arm", only, {c.arm for c in cells}), ("budget", budgets, {c.budget for c in cells}),
+        ("seed", seeds, {c.seed for c in cells}),
+    ):  # fmt: skip
+        if unknown := sorted({*wanted} - known):
+            raise UserError(
+                f"studies/plan.yaml has no {what} {unknown[0]}; it has {', '.join(map(str, sorted(known)))}."
+            )
+    kept = [c for c in cells if (not only or c.arm in only) and (not budgets or c.budget in budgets)]
+    return [c for c in kept if not seeds or c.seed in seeds]
+
+
+def announce(cells: list[Cell], settings: dict) -> None:
+    """What is going to be trained, and at least how long it takes on this machine."""
+    checked = params.validate(settings, "The profile")
+    per_second = forecast.speed()
+    once = sum(forecast.forecast(checked, per_second)[stage] for stage in ("stage1", "stage2"))
+    for cell in cells:
+        print(f"  {cell.name}, seed {cell.seed}: at least {cell.budget * once:.1f} hours")
+    total = once * sum(cell.budget for cell in cells)
+    print(f"{len(cells)} trainings: at least {total:.1f} hours on this machine, by their operations alone.", flush=True)
+
+
+def run(cell: Cell, profile: str) -> None:
+    """Trains one cell and keeps its result. Raises SystemExit with DVC's status if a stage fails."""
+    settings = preflight.settings_of(profile, None, cell.seed)
+    folder = ROOT / "runs" / settings["profile"]
+    if not (folder / "studies").is_dir():
+        prepare_separate(settings)
+        preflight.list_source(preflight.check(settings), folder / "data" / "source.json")
+        shutil.copytree(ROOT / "studies", folder / "studies", ignore=shutil.ignore_patterns("dvc.lock"))
+        check(dvc(folder, "repro", *PREPARED))
+    known = results(profile) / "rates.json"
+    rates = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
+    if cell.arm not in rates:
+        check(dvc(folder, "repro", f"studies/dvc.yaml:rate@{cell.arm}"))
+        chosen = json.loads((folder / "data" / "studies" / f"rate-{cell.arm}.json").read_text(encoding="utf-8"))
+        rates[cell.arm] = chosen | {"seed": cell.seed}
+        write_json(known, rates)
+    own = folder / "reports" / "studies" / "rates.json"
+    write_json(own, {cell.arm: rates[cell.arm]})
+    check(dvc(folder, "repro", f"studies/dvc.yaml:cell@{cell.arm}-{cell.budget}"))
+    for suffix in (".npz", ".json"):
+        shutil.copy2(folder / "data" / "studies" / f"{cell.name}{suffix}", cell.result(profile).with_suffix(suffix))
+
+
+def check(status: int) -> None:
+    if status:
+        sys.exit(status)
+
+
+@exit_on_user_error()
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m deconvnet.pipeline.studies", description=__doc__.split("\n")[0])
+    parser.add_argument("--profile", default="studies")
+    parser.add_argument("--only", nargs="*", default=[], metavar="ARM")
+    parser.add_argument("--budgets", nargs="*", type=int, default=[])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[])
+    arguments = parser.parse_args()
+    cells = select(planned(), arguments.only, arguments.budgets, arguments.seeds)
+    missing = [cell for cell in cells if not cell.result(arguments.profile).is_file()]
+    print(f"{len(cells) - len(missing)} of {len(cells)} cells have a result in {results(arguments.profile)}.")
+    if missing:
+        announce(missing, preflight.settings_of(arguments.profile, None))
+    for cell in missing:
+        run(cell, arguments.profile)
+    if arguments.profile == "studies":
+        check(dvc(ROOT, "repro", "studies/dvc.yaml:together"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""The rules of the studies by hand, the arms, their equal operations, and what `make studies` selects and keeps."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import call
+from stages import STAGES
+
+from deconvnet.config import params
+from deconvnet.config.errors import UserError
+from deconvnet.config.paths import ROOT
+from deconvnet.data.voc import VOID
+from deconvnet.evaluation import per_image
+from deconvnet.images.boxes import BOX
+from deconvnet.pipeline import studies
+from deconvnet.report import study_plots
+from deconvnet.studies import arms, cells, results, rules
+from deconvnet.training import examples
+
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
+
+
+# When a network has converged, where curves cross, and the 2×2
+
+
+def test_converged_by_hand():
+    """Seeds at 1 and 4: standard deviations 0.02 and 0.01; at 2 and 8 there is one seed, judged by that of 4."""
+    dev = {1: [0.30, 0.32, 0.34], 2: [0.38], 4: [0.40, 0.41, 0.42], 8: [0.415], 16: [0.50]}
+    assert rules.spread(dev) == {1: pytest.approx(0.02), 2: pytest.approx(0.01), 4: pytest.approx(0.01),
+                                 8: pytest.approx(0.01), 16: pytest.approx(0.01)}  # fmt: skip
+    # 1 → 2: 0.06; 2 → 4: 0.03; 4 → 8: 0.005; 8 → 16: 0.085; nobody doubled 16
+    assert rules.converged(dev) == {1: False, 2: False, 4: True, 8: False, 16: None}
+    assert rules.converged({1: [0.3, 0.31], 4: [0.4]}) == {1: None, 4: None}
+    assert rules.converged({1: [0.3], 2: [0.3]}) == {1: None, 2: None}  # no spread is known
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ({1: 0.2, 2: 0.3, 4: 0.4}, {1: 0.3, 2: 0.35, 4: 0.35}, 2 * 2**0.5),  # −0.05 at 2, +0.05 at 4
+        ({1: 0.4, 2: 0.5}, {1: 0.3, 2: 0.4}, 1.0),  # always above
+        ({1: 0.4, 2: 0.3}, {1: 0.3, 2: 0.4}, None),  # above at first only
+        ({1: 0.4, 2: 0.3, 4: 0.5}, {1: 0.3, 2: 0.4, 4: 0.4}, 2 * 2**0.5),  # the last crossing counts
+        ({1: 0.4}, {2: 0.4}, None),  # no common budget
+    ],
+)
+def test_crossing_by_hand(first, second, expected):
+    assert rules.crossing(first, second) == (None if expected is None else pytest.approx(expected))
+
+
+def test_two_by_two_by_hand():
+    iou = {("fcn8s", "whole image"): 40, ("fcn8s", "proposals"): 30,
+           ("deconvolution", "whole image"): 20, ("deconvolution", "proposals"): 36}  # fmt: skip
+    # the decoder brings −20 on whole images and +6 on proposals; proposals bring −10 to FCN-8s and +16 to DeconvNet
+    assert rules.two_by_two(iou) == {"decoder": -7, "proposals": 3, "both": -4, "interaction": 26}
+    assert set(arms.TWO_BY_TWO) == set(iou)
+    assert set(arms.TWO_BY_TWO.values()) <= set(arms.ARMS)
+
+
+# The arms
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Four small scenes in train and dev, with proposals, and no backbone: the encoder starts anew."""
+    rng = np.random.default_rng(0)
+    settings = params.validate(params.compose("smoke"), "smoke")
+    names = {"train": ["a", "b"], "dev": ["c", "d"]}
+    scenes = {}
+    for name in "abcd":
+        labels, instances = np.zeros((48, 64), np.uint8), np.zeros((48, 64), np.uint8)
+        labels[10:30, 10:40], instances[10:30, 10:40] = 8, 1
+        labels[0, 0] = VOID
+        scenes[name] = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), labels, instances
+    objects = pd.DataFrame([("x", 1, 8, 10, 10, 40, 30)], columns=["image", "instance", "label", *BOX])
+    found = np.array([[8, 8, 42, 32, 0.9], [0, 30, 30, 48, 0.5], [30, 0, 64, 20, 0.4]])
+
+    class Pictures(dict):
+        def fingerprint(self):
+            return "scenes"
+
+    monkeypatch.setattr(arms, "split_images", lambda split: Pictures({n: scenes[n] for n in names[split]}))
+    monkeypatch.setattr(arms.voc, "read_list", lambda root, split: names[split])
+    monkeypatch.setattr(arms.weights, "initialise", lambda net, settings: net.to(memory_format=torch.channels_last))
+    monkeypatch.setattr(examples, "load_proposals", lambda split: dict.fromkeys(names[split], found))
+    of_split = {s: pd.concat([objects.assign(image=n) for n in names[s]], ignore_index=True) for s in names}
+    monkeypatch.setattr(examples.voc, "read_objects", lambda path, split: of_split[split])
+    return settings, scenes["a"], found
+
+
+@pytest.mark.parametrize("arm", arms.ARMS)
+def test_every_arm_trains_on_its_batches_and_predicts_an_image(project, arm):
+    settings, (image, _, _), found = project
+    net = arms.network(arm, settings)
+    for phase in arms.phases(arm, settings):
+        images, labels = phase.batches["train"].resampled(1, 2)[0]
+        whole = arm == "fcn8s"
+        side = settings.network.size
+        assert images.shape[-2:] == labels.shape[-2:] == ((64, 64) if whole else (side, side))
+        assert net(images).shape == (2, 21, *images.shape[-2:])
+    scores = arms.predict(arm, net.eval(), image, found, settings)
+    assert scores.shape == (21, 48, 64)
+    assert scores.dtype == torch.float32
+
+
+def test_an_unknown_arm_is_named(project):
+    with pytest.raises(ValueError, match=r"deconvnet, fcn8s, .* not other"):
+        arms.network("other", project[0])
+
+
+def test_whole_images_are_resized_with_their_labels(project):
+    settings, (_, labels, _), _ = project
+    (phase,) = arms.phases("deconvnet_whole", settings)
+    _, masks = phase.batches["train"].resampled(1, 8)[0]
+    assert set(masks.unique().tolist()) == {0, 8} | ({VOID} & set(masks.unique().tolist()))
+    share = (labels == 8).mean()
+    assert (masks == 8).float().mean().item() == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize("arm", arms.ARMS)
+def test_all_arms_have_the_same_operations(project, arm):
+    settings, *_ = project
+    settings = settings.model_copy(update={
+        "stage1": settings.stage1.model_copy(update={"iterations": 300}),
+        "stage2": settings.stage2.model_copy(update={"iterations": 700}),
+    })  # fmt: skip
+    _, total = cells.operations("deconvnet", settings)
+    for budget in (1, 4):
+        phases = cells.budgeted(arm, settings, budget, 1.0)
+        net = arms.network(arm, settings)
+        spent = sum(phase.solver.iterations * cells.flops(net, phase) for phase in phases)
+        assert spent == pytest.approx(budget * total, rel=0.03)
+    first = [phase.solver.iterations for phase in cells.budgeted(arm, settings, 1, 1.0)]
+    if len(first) == 2:  # two stages keep their proportion
+        assert first[0] / sum(first) == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_longer_training_samples_the_same_batches_first(project):
+    """Batches are functions of (seed, step): budget 4 begins with those of budget 1."""
+    settings, *_ = project
+    short, long = (cells.budgeted("deconvnet", settings, budget, 1.0)[0].batches["train"] for budget in (1, 4))
+    assert len(long) == 4 * len(short)
+    assert torch.equal(short[0][0], long[0][0])
+    with pytest.raises(IndexError):
+        short[len(short)]
+
+
+# What `make studies` does
+
+
+def test_the_plan_is_what_dvc_can_train():
+    planned = studies.planned()
+    stages = params.read_yaml(ROOT / "studies" / "dvc.yaml")["stages"]
+    assert set(stages["cell"]["matrix"]["arm"]) == set(stages["rate"]["matrix"]["arm"]) == set(arms.ARMS)
+    assert {c.arm for c in planned} == set(arms.ARMS)
+    assert {c.budget for c in planned} <= set(stages["cell"]["matrix"]["budget"])
+    assert [c.budget for c in planned] == sorted(c.budget for c in planned)
+    both = {(c.budget, c.seed) for c in planned if c.arm == "deconvnet"}
+    assert both == {(c.budget, c.seed) for c in planned if c.arm == "fcn8s"}  # FCN-8s gets every budget too
+    assert set(studies.PREPARED) <= set(STAGES)
+
+
+def test_cells_are_selected_by_name():
+    planned = studies.planned()
+    some = studies.select(planned, ["bilinear"], [1], [])
+    assert [(c.arm, c.budget) for c in some] == [("bilinear", 1)] * 3
+    assert studies.select(planned, [], [], []) == planned
+    for wrong, text in (((["bilinaer"], [], []), "no arm bilinaer"), (([], [3], []), "no budget 3")):
+        with pytest.raises(UserError, match=text):
+            studies.select(planned, *wrong)
+
+
+def test_results_of_another_profile_are_not_those_in_git():
+    cell = studies.Cell("deconvnet", 4, 2)
+    assert cell.result("studies") == ROOT / "reports" / "studies" / "deconvnet-x4-s2.json"
+    assert cell.result("smoke").is_relative_to(ROOT / "runs")
+
+
+def test_the_studies_are_the_default_with_more_scenes():
+    default, settings = params.compose("icons"), params.compose("studies")
+    assert settings["icons"].pop("val") == 1000 != default["icons"].pop("val")
+    assert settings | {"profile": "icons"} == default
+
+
+def test_a_study_of_the_smoke_profile(clone):
+    """Two arms, each with its learning rate, from nothing to results; a second call has nothing left to do."""
+    command = ("python", "-m", "deconvnet.pipeline.studies", "--profile", "smoke", "--budgets", "1", "--seeds", "2",
+               "--only", "deconvnet", "deconvnet_whole")  # fmt: skip
+    done = call(clone, *command)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert "2 trainings: at least" in done.stdout
+    results = clone / "runs" / "smoke-studies"
+    rates = json.loads((results / "rates.json").read_text())
+    for arm in ("deconvnet", "deconvnet_whole"):
+        record = json.loads((results / f"{arm}-x1-s2.json").read_text())
+        assert (record["arm"], record["budget"], record["factor"]) == (arm, 1, rates[arm]["factor"])
+        assert rates[arm]["factor"] in cells.FACTORS
+        assert 0 <= record["mean_iou"]["val"] <= 1
+        with np.load(results / f"{arm}-x1-s2.npz") as counts:
+            assert counts[f"counts/{arm}"].shape == (8, 3, 21)
+    again = call(clone, *command)
+    assert "2 of 2 cells have a result" in again.stdout
+    assert "Running stage" not in again.stdout
+
+
+# What the results say together
+
+
+def drawn(share: float, images: int = 2) -> np.ndarray:
+    """Images of 100 pixels of class 1, of which a share is correct and the rest has no class: a mean IoU of `share`."""
+    counts = np.zeros((images, 3, 21), np.uint32)
+    counts[:, 0, 1] = counts[:, 2, 1] = round(100 * share)
+    counts[:, 1, 1] = 100
+    return counts
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three arms of the 2×2 with two seeds at budget 1, the fourth with one; DeconvNet at budget 2 too."""
+    shares = {
+        "fcn8s": (0.4, 0.44),
+        "fcn8s_proposals": (0.3, 0.32),
+        "deconvnet_whole": (0.2, 0.26),
+        "deconvnet": (0.36,),
+    }
+    cells_of = {(arm, 1, seed): share for arm, values in shares.items() for seed, share in enumerate(values)}
+    cells_of[("deconvnet", 2, 0)] = 0.5
+    for (arm, budget, seed), share in cells_of.items():
+        path = tmp_path / f"{arm}-x{budget}-s{seed}"
+        objects = {
+            "objects/image": np.array([0, 1]),
+            "objects/size": np.array([0.1, 0.5]),
+            "objects/label": np.array([1, 1]),
+        }
+        counts = {f"counts/{arm}": drawn(share), f"objects/recall/{arm}": np.array([0.1, share], np.float16)}
+        per_image.save(path.with_suffix(".npz"), counts | objects)
+        record = {"experiment": "e", "arm": arm, "budget": budget, "flops": budget * 54e12, "mean_iou": {"dev": share}}
+        path.with_suffix(".json").write_text(json.dumps(record))
+    return tmp_path
+
+
+def test_the_summary_by_hand(folder):
+    study = results.Study(results.load(folder), 0.15, 0.4, 200, 0)
+    found = study.summary()
+    row = found["budgets"]["1"]["fcn8s"]
+    assert row["mean_iou"]["value"] == pytest.approx(42)
+    assert (row["tflop"], row["seeds"]) == (54, [0, 1])
+    assert row["recall_small"]["value"] == pytest.approx(10, abs=0.1)
+    assert row["recall_large"]["per_seed"] == pytest.approx([40, 44], abs=0.1)
+    assert found["converged"]["deconvnet"] == {"1": None, "2": None}  # one seed: no spread is known
+    assert found["crossing"] is None  # the only common budget is 1, where FCN-8s is above
+    both = found["two_by_two"]["1"]  # on seed 0, which all four have
+    assert both["decoder"]["value"] == pytest.approx(100 * ((0.2 - 0.4) + (0.36 - 0.3)) / 2)
+    assert both["proposals"]["value"] == pytest.approx(100 * ((0.3 - 0.4) + (0.36 - 0.2)) / 2)
+    assert both["both"]["per_seed"] == [pytest.approx(100 * (0.36 - 0.4))]
+    assert "2" not in found["two_by_two"]
+
+
+def test_results_of_another_experiment_are_left_out(folder):
+    assert results.load(folder, "other") == {}
+    assert set(results.load(folder, "e")) == set(results.load(folder))
+
+
+def test_the_pictures_show_each_training(folder):
+    found = results.Study(results.load(folder), 0.15, 0.4, 200, 0).summary()
+    figure = study_plots.against_compute(found, {"mean_iou": "mean IoU, %"}, 54)
+    dots = [line for line in figure.axes[0].lines if line.get_marker() in "os"]
+    assert sorted(float(y) for line in dots for y in line.get_ydata()) == pytest.approx([36, 40, 44, 50])
+    figure = study_plots.two_by_two(found["two_by_two"])
+    assert [bar.get_height() for bar in figure.axes[0].patches] == pytest.approx([-7, 3, -4, 26])

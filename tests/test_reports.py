@@ -65,6 +65,14 @@ def test_readme_says_of_the_claims_what_the_counts_show():
     assert control("C3a", "small objects")["ci"][1] < 0 < control("C3a", "precision")["ci"][0]
     assert undecided(control("C4b", "from 50 to 100"))
     assert control("C5a", "small objects")["effect"] < 20
+    for name in ("C6", "C7"):
+        low, high = rows[name]["range"]
+        assert low > 5 * (high - low)
+    for name in ("C8a", "C8b"):
+        assert rows[name]["verdict"] == "not run"
+        assert control(name, "check: is it higher than without batch norm")["range"][1] < 0
+    assert [rows[name]["verdict"] for name in ("C8c", "C8d")] == ["not run", "inconclusive"]
+    assert control("C8c", "mean IoU, unpooling")["range"][0] > 0
 
 
 def test_reports_are_of_these_settings():

@@ -33,7 +33,6 @@ def test_readme_shows_the_committed_results():
     assert tables.for_readme(TABLES, readme) == readme, "python -m deconvnet.report.tables"
 
 
-@pytest.mark.skip(reason="docs/dvc.md is of an earlier run: docs/make_dvc_page.py must run again")
 def test_the_page_about_dvc_is_of_this_run_and_its_template():
     page = (ROOT / "docs" / "dvc.md").read_text()
     assert f"experiment {load('experiment')['id']}" in " ".join(page.split()), "run docs/make_dvc_page.py"

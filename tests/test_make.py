@@ -93,6 +93,8 @@ def test_exported_variables_are_not_those_of_make(unpacked):
     assert shown.splitlines()[-1].split() == [
         ".venv/bin/python", "src/deconvnet", "-m", "deconvnet.pipeline.repro", "--profile", "'icons'"
     ]  # fmt: skip
+    studies = make(unpacked, "-n", "studies", ONLY="x", BUDGETS="2", SEEDS="9").stdout.splitlines()[-1].split()
+    assert studies == [".venv/bin/python", "src/deconvnet", "-m", "deconvnet.pipeline.studies"]
     assert "--fix" not in make(unpacked, "-n", "lint", **EXPORTED).stdout
     assert "/bin/false" not in make(unpacked, "-n", "lab", **EXPORTED).stdout
 

@@ -105,6 +105,14 @@ def test_committed_tolerances_are_of_the_default_and_its_repetitions():
             assert 0 < found["tolerance"] < 0.25
 
 
+def test_the_default_is_the_training_nearest_to_their_mean():
+    """As conf/icons.yaml says; the default's value is the first of each metric."""
+    values = [found["values"] for metrics in load("tolerance").values() for found in metrics.values()]
+    distances = [sum(abs(v[k] - sum(v) / len(v)) for v in values) for k in range(len(values[0]))]
+    assert distances[0] == min(distances)
+    assert distances.count(min(distances)) == 1
+
+
 def test_tolerances_of_the_quick_profile_can_fail():
     """DeconvNet alone learns too little in a quarter of the iterations: its mean IoU is below its tolerance."""
     quick = load("quick")

@@ -96,9 +96,9 @@ def test_tables_show_a_dash():
     assert tables.with_interval(1.0, (0.5, 2.0)) == "1.0 [0.5, 2.0]"
     shares = {f"DeconvNet, {rule} of the proposals' scores": NAN for rule in ("maximum", "mean")}
     assert tables.collapse(shares | {"ground truth": NAN}) == ""
-    table = pd.DataFrame({"this run": [NAN, 3.0], "recall": [NAN, NAN]}, index=["a", "b"])
-    lines = [line.split("|")[2:4] for line in tables.markdown(table).split("\n")[2:]]
-    assert [[cell.strip() for cell in line] for line in lines] == [["–", "–"], ["3.0", "–"]]
+    metrics = {"mean_iou": NAN, "recall_small": None, "recall_medium": 0.03, "recall_large": NAN}
+    table = tables.comparison([dict.fromkeys(METHODS, metrics)])
+    assert table.loc["FCN-8s"].tolist() == ["62.2", "–", "–", "3.0", "–"]
 
 
 UNKNOWN = {"value": NAN, "ci": [NAN, NAN], "per_seed": [NAN, NAN]}

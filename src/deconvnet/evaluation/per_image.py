@@ -28,11 +28,6 @@ def image_counts(ground_truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)]).astype(np.uint32)
 
 
-def split_counts(names: list[str], ground_truth: Callable, predicted: Callable) -> np.ndarray:
-    """(images, 3, 21); `ground_truth` and `predicted` give the label map of a name."""
-    return np.stack([image_counts(ground_truth(name), predicted(name)) for name in names])
-
-
 def mean_iou(summed: np.ndarray) -> np.ndarray:
     """(…, 3, classes) sums of counts → (…) mean IoU over the classes that occur, NaN if none does."""
     hits, ground_truth, predicted = np.moveaxis(np.asarray(summed, float), -2, 0)

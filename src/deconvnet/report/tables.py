@@ -325,10 +325,6 @@ def for_readme(folder: Path, readme: str) -> str:
     return readme
 
 
-def markdown(table: pd.DataFrame) -> str:
-    return table.astype(object).where(table.notna(), None).to_markdown(floatfmt=".1f", missingval="–")
-
-
 if __name__ == "__main__":  # after a run that is to be committed: python -m deconvnet.report.tables
     readme = paths.ROOT / "README.md"
     readme.write_text(for_readme(paths.TABLES, readme.read_text(encoding="utf-8")), encoding="utf-8")

@@ -12,7 +12,10 @@ from deconvnet.config.paths import ROOT
 from deconvnet.utils.resume import HARMLESS, is_harmless
 
 SOURCE = ROOT / "src" / "deconvnet"
-DRAWN = ("reports/figures", "reports/tables", "reports/confusion", "reports/README.md", "reports/site")  # by `report`
+DRAWN = (  # by `report`
+    "reports/figures", "reports/study_figures", "reports/tables", "reports/confusion", "reports/README.md",
+    "reports/site",
+)  # fmt: skip
 
 
 def file_of(module: str) -> Path | None:

@@ -9,14 +9,15 @@ import torch
 from conftest import call
 from stages import STAGES, outputs
 
+from deconvnet.claims import statements
 from deconvnet.config import params
 from deconvnet.config.errors import UserError
 from deconvnet.config.paths import ROOT
 from deconvnet.data.voc import VOID
-from deconvnet.evaluation import per_image
+from deconvnet.evaluation import measures, per_image
 from deconvnet.images.boxes import BOX
 from deconvnet.pipeline import studies
-from deconvnet.studies import arms, cells, plots, results, rules
+from deconvnet.studies import arms, candidates, cells, ensembles, plots, results, rules, verdicts
 from deconvnet.training import examples
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -154,7 +155,14 @@ def test_the_plan_is_what_dvc_can_train():
     planned = studies.planned()
     stages = params.read_yaml(ROOT / "studies" / "dvc.yaml")["stages"]
     assert set(stages["cell"]["matrix"]["arm"]) == set(stages["rate"]["matrix"]["arm"]) == set(arms.ARMS)
-    assert {c.arm for c in planned} == set(arms.ARMS)
+    assert {c.arm for c in planned} == {*arms.ARMS, *ensembles.ENSEMBLES}
+    assert set(studies.ENSEMBLES) == set(ensembles.ENSEMBLES)
+    for name, of_pipeline in studies.ENSEMBLES.items():
+        assert set(of_pipeline) == {arm for arm, _ in ensembles.ENSEMBLES[name]}
+        for cell in (c for c in planned if c.arm == name):  # every member is planned too, and comes first
+            for arm in of_pipeline:
+                assert planned.index(studies.Cell(arm, cell.budget, cell.seed)) < planned.index(cell)
+    assert set(params.read_yaml(candidates.CANDIDATES)) == set(stages["candidate"]["matrix"]["name"])
     assert {c.budget for c in planned} <= set(stages["cell"]["matrix"]["budget"])
     assert [c.budget for c in planned] == sorted(c.budget for c in planned)
     both = {(c.budget, c.seed) for c in planned if c.arm == "deconvnet"}
@@ -187,28 +195,40 @@ def test_results_of_another_profile_are_not_those_in_git():
 
 def test_the_studies_are_the_default_with_more_scenes():
     default, settings = params.compose("icons"), params.compose("studies")
-    assert settings["icons"].pop("val") == 1000 != default["icons"].pop("val")
+    for split, scenes in (("dev", 500), ("val", 1000)):
+        assert settings["icons"].pop(split) == scenes != default["icons"].pop(split)
     assert settings | {"profile": "icons"} == default
 
 
+def test_the_second_of_two_of_one_family_is_of_another_seed():
+    for cell in (c for c in studies.planned() if c.arm.startswith("two_")):
+        assert studies.following(cell) != cell.seed
+
+
 def test_a_study_of_the_smoke_profile(clone):
-    """Two arms, each with its learning rate, from nothing to results; a second call has nothing left to do."""
+    """Both networks and their ensemble, from nothing to results; a second call has nothing left to do."""
     command = ("python", "-m", "deconvnet.pipeline.studies", "--profile", "smoke", "--budgets", "1", "--seeds", "2",
-               "--only", "deconvnet", "deconvnet_whole")  # fmt: skip
+               "--only", "deconvnet", "fcn8s", "edeconvnet")  # fmt: skip
     done = call(clone, *command)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert "2 trainings: at least" in done.stdout
-    results = clone / "runs" / "smoke-studies"
-    rates = json.loads((results / "rates.json").read_text())
-    for arm in ("deconvnet", "deconvnet_whole"):
-        record = json.loads((results / f"{arm}-x1-s2.json").read_text())
+    folder = clone / "runs" / "smoke-studies"
+    rates = json.loads((folder / "rates.json").read_text())
+    for arm in ("deconvnet", "fcn8s"):
+        record = json.loads((folder / f"{arm}-x1-s2.json").read_text())
         assert (record["arm"], record["budget"], record["factor"]) == (arm, 1, rates[arm]["factor"])
         assert rates[arm]["factor"] in cells.FACTORS
+        assert record["hours"] > 0
         assert 0 <= record["mean_iou"]["val"] <= 1
-        with np.load(results / f"{arm}-x1-s2.npz") as counts:
+        assert record["dev_curve"]["step"][-1] == record["iterations"][-1]
+        with np.load(folder / f"{arm}-x1-s2.npz") as counts:
             assert counts[f"counts/{arm}"].shape == (8, 3, 21)
+    found = results.Study(results.load(folder), 0.15, 0.4, 50, 0).summary()
+    assert set(found["budgets"]["1"]) == {"deconvnet", "fcn8s", "edeconvnet", "edeconvnet_crf", "deconvnet_crf"}
+    both = [found["budgets"]["1"][arm]["tflop"] for arm in ("deconvnet", "fcn8s")]
+    assert found["budgets"]["1"]["edeconvnet"]["tflop"] == pytest.approx(sum(both))
     again = call(clone, *command)
-    assert "2 of 2 cells have a result" in again.stdout
+    assert "3 of 3 cells have a result" in again.stdout
     assert "Running stage" not in again.stdout
 
 
@@ -244,6 +264,7 @@ def folder(tmp_path):
         counts = {f"counts/{arm}": drawn(share), f"objects/recall/{arm}": np.array([0.1, share], np.float16)}
         per_image.save(path.with_suffix(".npz"), counts | objects)
         record = {"experiment": "e", "arm": arm, "budget": budget, "flops": budget * 54e12, "mean_iou": {"dev": share}}
+        record |= {"hours": 0.5, "machine": "a processor", "dev_curve": {"step": [5, 10], "mean_iou": [0.1, share]}}
         path.with_suffix(".json").write_text(json.dumps(record))
     return tmp_path
 
@@ -263,6 +284,51 @@ def test_the_summary_by_hand(folder):
     assert both["proposals"]["value"] == pytest.approx(100 * ((0.3 - 0.4) + (0.36 - 0.2)) / 2)
     assert both["both"]["per_seed"] == [pytest.approx(100 * (0.36 - 0.4))]
     assert "2" not in found["two_by_two"]
+    assert row["hours"] == 1
+
+
+def test_one_training_has_the_spread_of_several(folder):
+    """Its images are all alike, so the whole interval is from the seeds of budget 1: 0.4 and 0.44."""
+    study = results.Study(results.load(folder), 0.15, 0.4, 4000, 0)
+    found = study.over_budgets(measures.iou("fcn8s"))
+    assert found[1]["seeds"] == [0, 1]
+    low, high = found[1]["ci"]
+    (alone,) = [result.counts for result in study.results["fcn8s", 1].values()][:1]
+    one = study.of_one(measures.iou("fcn8s"), alone, found[1]["per_seed"])
+    assert one["value"] == pytest.approx(40)
+    assert one["ci"][1] - one["ci"][0] == pytest.approx((high - low) * 2**0.5, rel=0.01)  # s, and not s / √2
+    without = study.of_one(measures.iou("fcn8s"), alone, [40.0, 40.0])
+    assert without["ci"] == pytest.approx([40, 40])
+
+
+def claim(name: str, effect, needs=()) -> statements.Claim:
+    return statements.Claim(name, "a statement", "text", None, "a measure", "points", effect, needs)
+
+
+def test_a_claim_is_judged_at_its_largest_budget(folder):
+    """By hand: FCN-8s less FCN-8s on proposals, 10 and 12 at budget 1; DeconvNet, 36 and 50 at budgets 1 and 2."""
+    study = results.Study(results.load(folder), 0.15, 0.4, 500, 0)
+    pair = measures.minus(measures.iou("fcn8s"), measures.iou("fcn8s_proposals"))
+    stated = [claim("C1", pair), claim("C8d", measures.iou("deconvnet")), claim("C5a", measures.iou("missing"))]
+    found = verdicts.judge([*stated, claim("C4a", measures.iou("fcn8s"))], study, {"deconvnet": {"2": True}})
+    assert set(found) == {"C1", "C8d", "C5a"}  # C4a is about something that the budgets do not change
+    assert found["C1"]["budgets"]["1"]["per_seed"] == pytest.approx([10, 12])
+    assert (found["C8d"]["judged_at"], found["C8d"]["verdict"]) == (2, "supported")
+    assert found["C8d"]["converged"] == {"deconvnet": True, "fcn8s": None}
+    assert found["C5a"]["verdict"] == "not run"
+    opposite = verdicts.judge([claim("C8d", lambda run, weights: -measures.iou("deconvnet")(run, weights))], study, {})
+    assert opposite["C8d"]["verdict"] == "contradicted"
+
+
+def test_the_stronger_of_several_ablations_is_the_baseline(folder):
+    study = results.Study(results.load(folder), 0.15, 0.4, 50, 0)
+    effect = measures.minus(measures.iou("deconvnet"), measures.iou("ablated/deconvnet"))
+    for needs, expected in (
+        (("fcn8s",), -4), (("fcn8s_proposals",), 6), (("fcn8s", "fcn8s_proposals"), -4)
+    ):  # fmt: skip
+        found = study.over_budgets(verdicts.with_ablations(effect, needs))
+        assert found[1]["value"] == pytest.approx(expected)
+    assert study.over_budgets(verdicts.with_ablations(effect, ("bilinear",))) == {}
 
 
 def test_results_of_another_experiment_are_left_out(folder):
@@ -277,3 +343,43 @@ def test_the_pictures_show_each_training(folder):
     assert sorted(float(y) for line in dots for y in line.get_ydata()) == pytest.approx([36, 40, 44, 50])
     figure = plots.two_by_two(found["two_by_two"])
     assert [bar.get_height() for bar in figure.axes[0].patches] == pytest.approx([-7, 3, -4, 26])
+    figure = plots.dev_curves(results.load(folder))
+    assert [len(axis.lines) for axis in figure.axes] == [2, 2]  # DeconvNet at two budgets, FCN-8s with two seeds
+    rows = {"1": {"ci": [1, 3], "per_seed": [1.5, 2.5]}, "4": {"ci": [-1, 1], "per_seed": [0]}}
+    figure = plots.effects({"C1": {"budgets": rows, "verdict": "supported", "unit": "points"}}, [1, 4])
+    dots = [y for line in figure.axes[0].lines if line.get_marker() == "o" for y in line.get_ydata()]
+    assert dots == [1.5, 2.5, 0]
+    table = pd.read_csv(ROOT / "studies" / "precedent.csv")
+    assert [len(axis.lines) for axis in plots.precedent(table).axes] == [2, 2]
+
+
+# Candidates for the small network
+
+
+def test_a_candidate_has_todays_operations(project, monkeypatch):
+    settings, *_ = project
+    longer = {part: {"iterations": 400} for part in candidates.TRAININGS} | {"backbone": {"iterations": 300}}
+    today = params.validate(params.merge(settings.model_dump(mode="json"), longer), "today")
+    monkeypatch.setattr(candidates, "operations", lambda settings: operations(settings))
+    changed = {"wider": {"settings": {"network": {"fc": 32}}}, "seeds": {"seed": 1}}
+    monkeypatch.setattr(candidates.params, "read_yaml", lambda path: changed)
+    operations = lambda s: s.network.fc * (s.backbone.iterations + s.stage1.iterations + s.stage2.iterations)  # noqa: E731
+    wider = candidates.settings_of("wider", today)
+    assert wider.network.fc == 32
+    assert [getattr(wider, part).iterations for part in candidates.TRAININGS] == [150, 200, 200]
+    seeds = candidates.settings_of("seeds", today)
+    assert seeds.stage1.seed == today.stage1.seed % 100 + 100
+    assert seeds.stage1.iterations == today.stage1.iterations
+
+
+def test_boxes_inside_an_object_are_told():
+    objects = pd.DataFrame([("a", 10, 10, 40, 40)], columns=["image", *BOX])
+    boxes = [
+        ("a", 12, 12, 30, 30),
+        ("a", 30, 30, 50, 50),
+        ("a", 5, 10, 40, 40),
+        ("a", 8, 10, 40, 40),
+        ("b", 12, 12, 30, 30),
+    ]
+    table = pd.DataFrame(boxes, columns=["image", *BOX], index=[3, 5, 7, 9, 11])
+    assert candidates.inside_objects(table, objects).tolist() == [True, False, False, True, False]  # 30 / 35, 30 / 32

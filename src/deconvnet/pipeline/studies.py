@@ -1,6 +1,7 @@
 """What `make studies` does: trains the cells of studies/plan.yaml that have no result in reports/studies yet.
 
     python -m deconvnet.pipeline.studies [--only deconvnet fcn8s] [--budgets 1 2] [--seeds 2]
+    python -m deconvnet.pipeline.studies --candidates        the candidates for the small network, on dev
 
 Each seed is a run of its own, runs/studies-seed<k>, with its own boundaries and backbone. A cell that was interrupted
 resumes from its checkpoint; one that is done is copied into reports/studies, which git keeps.
@@ -16,11 +17,12 @@ from pathlib import Path
 from deconvnet.config import params
 from deconvnet.config.errors import UserError, exit_on_user_error
 from deconvnet.config.paths import REPORTS, ROOT
-from deconvnet.pipeline import forecast, preflight
+from deconvnet.pipeline import forecast, preflight, provenance
 from deconvnet.pipeline.repro import dvc, prepare_separate
 from deconvnet.utils.files import write_json
 
 PREPARED = ("experiment", "proposals", "backbone")  # stages of the pipeline that a seed's cells need
+ENSEMBLES = {"edeconvnet": ("deconvnet", "fcn8s"), "two_deconvnet": ("deconvnet",), "two_fcn8s": ("fcn8s",)}
 
 
 @dataclass(frozen=True)
@@ -70,38 +72,88 @@ def announce(cells: list[Cell], settings: dict) -> None:
     checked = params.validate(settings, "The profile")
     per_second = forecast.speed()
     once = sum(forecast.forecast(checked, per_second)[stage] for stage in ("stage1", "stage2"))
-    for cell in cells:
+    trained = [cell for cell in cells if cell.arm not in ENSEMBLES]
+    for cell in trained:
         print(f"  {cell.name}, seed {cell.seed}: at least {cell.budget * once:.1f} hours")
-    total = once * sum(cell.budget for cell in cells)
-    print(f"{len(cells)} trainings: at least {total:.1f} hours on this machine, by their operations alone.", flush=True)
+    total = once * sum(cell.budget for cell in trained)
+    print(f"{len(trained)} trainings: at least {total:.1f} hours on this machine, by their operations.", flush=True)
 
 
-def run(cell: Cell, profile: str) -> None:
-    """Trains one cell and keeps its result. Raises SystemExit with DVC's status if a stage fails."""
-    settings = preflight.settings_of(profile, None, cell.seed)
+def prepare(seed: int, profile: str) -> Path:
+    """The run of a seed, with data, proposals and backbone. Raises SystemExit with DVC's status if a stage fails."""
+    settings = preflight.settings_of(profile, None, seed)
     folder = ROOT / "runs" / settings["profile"]
     if not (folder / "studies").is_dir():
         prepare_separate(settings)
         preflight.list_source(preflight.check(settings), folder / "data" / "source.json")
         shutil.copytree(ROOT / "studies", folder / "studies", ignore=shutil.ignore_patterns("dvc.lock"))
         check(dvc(folder, "repro", *PREPARED))
-    known = results(profile) / "rates.json"
+    return folder
+
+
+def train(cell: Cell, profile: str) -> Path:
+    """Trains an arm in its seed's run, with the learning rate that was chosen for it, and returns the run's folder."""
+    folder, known = prepare(cell.seed, profile), results(profile) / "rates.json"
     rates = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
     if cell.arm not in rates:
         check(dvc(folder, "repro", f"studies/dvc.yaml:rate@{cell.arm}"))
         chosen = json.loads((folder / "data" / "studies" / f"rate-{cell.arm}.json").read_text(encoding="utf-8"))
         rates[cell.arm] = chosen | {"seed": cell.seed}
         write_json(known, rates)
-    own = folder / "reports" / "studies" / "rates.json"
-    write_json(own, {cell.arm: rates[cell.arm]})
+    write_json(folder / "reports" / "studies" / f"rate-{cell.arm}.json", rates[cell.arm])
     check(dvc(folder, "repro", f"studies/dvc.yaml:cell@{cell.arm}-{cell.budget}"))
-    for suffix in (".npz", ".json"):
-        shutil.copy2(folder / "data" / "studies" / f"{cell.name}{suffix}", cell.result(profile).with_suffix(suffix))
+    return folder
+
+
+def following(cell: Cell) -> int:
+    """The seed whose network is the second of two of one family: the next in the plan, after the last the first."""
+    seeds = [c.seed for c in planned() if (c.arm, c.budget) == (ENSEMBLES[cell.arm][0], cell.budget)]
+    return seeds[(seeds.index(cell.seed) + 1) % len(seeds)]
+
+
+def combine(cell: Cell, profile: str) -> Path:
+    """Evaluates an ensemble; members that are not there are trained first. Returns the run's folder."""
+    for arm in ENSEMBLES[cell.arm]:
+        folder = train(Cell(arm, cell.budget, cell.seed), profile)
+    stage = f"edeconvnet@{cell.budget}"
+    if cell.arm != "edeconvnet":
+        model = Path("models") / "studies" / f"{arm}-x{cell.budget}.safetensors"
+        source = train(Cell(arm, cell.budget, following(cell)), profile) / model
+        target = folder / "models" / "studies_other" / model.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+        stage = f"two@{arm}-{cell.budget}"
+    check(dvc(folder, "repro", f"studies/dvc.yaml:{stage}"))
+    return folder
+
+
+def run(cell: Cell, profile: str) -> None:
+    """Trains or combines one cell and keeps its result, with the machine and the hours that it took."""
+    folder = combine(cell, profile) if cell.arm in ENSEMBLES else train(cell, profile)
+    found = folder / "data" / "studies" / f"{cell.name}.json"
+    record, of_run = json.loads(found.read_text(encoding="utf-8")), provenance.known(folder)
+    if cell.arm.startswith("two_"):
+        record["other"] = following(cell)
+    record |= {"machine": of_run["devices"][cell.name], "hours": of_run["seconds"][cell.name] / 3600}
+    write_json(cell.result(profile), record)
+    shutil.copy2(found.with_suffix(".npz"), cell.result(profile).with_suffix(".npz"))
 
 
 def check(status: int) -> None:
     if status:
         sys.exit(status)
+
+
+def search(seed: int, profile: str) -> None:
+    """Trains the candidates for the small network that have no result yet, in the run of a seed, and keeps those."""
+    folder, kept = prepare(seed, profile), results(profile) / "candidates.json"
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    for name in params.read_yaml(ROOT / "studies" / "candidates.yaml"):
+        if name not in known:
+            check(dvc(folder, "repro", f"studies/dvc.yaml:candidate@{name}"))
+            found = folder / "data" / "studies" / f"candidate-{name}.json"
+            known[name] = json.loads(found.read_text(encoding="utf-8"))
+            write_json(kept, known)
 
 
 @exit_on_user_error()
@@ -111,7 +163,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], metavar="ARM")
     parser.add_argument("--budgets", nargs="*", type=int, default=[])
     parser.add_argument("--seeds", nargs="*", type=int, default=[])
+    parser.add_argument("--candidates", action="store_true", help="train the candidates for the small network")
     arguments = parser.parse_args()
+    if arguments.candidates:
+        search((arguments.seeds or [planned()[0].seed])[0], arguments.profile)
+        return
     cells = select(planned(), arguments.only, arguments.budgets, arguments.seeds)
     missing = [cell for cell in cells if not cell.result(arguments.profile).is_file()]
     print(f"{len(cells) - len(missing)} of {len(cells)} cells have a result in {results(arguments.profile)}.")

@@ -24,6 +24,7 @@ from deconvnet.utils import parallel
 FACTORS = (0.1, 0.3, 1.0, 3.0)  # of the learning rate, tried for every arm
 TRIAL = 200  # iterations of a trial, of the first training
 VALIDATION = 8  # batches of dev, whose loss decides
+WATCHED = 40  # scenes of dev, whose mean IoU is followed in the last training
 
 
 def scaled(solver: Crops | Fcn, budget: float, factor: float = 1.0) -> Crops | Fcn:
@@ -81,7 +82,9 @@ def try_factor(arm: str, settings: Params, factor: float, iterations: int = TRIA
 
 
 def train(arm: str, settings: Params, budget: float, factor: float) -> tuple[nn.Module, list[pd.DataFrame], int]:
-    """The trained network of a cell, the curve of each of its trainings, and their FLOP."""
+    """The trained network of a cell, the curve of each of its trainings, and their FLOP. The last curve has a column
+    dev_mean_iou, of WATCHED scenes of dev.
+    """
     found, total = budgeted(arm, settings, budget, factor), 0
     torch.manual_seed(found[0].solver.seed)
     net, curves = network(arm, settings), []
@@ -89,15 +92,35 @@ def train(arm: str, settings: Params, budget: float, factor: float) -> tuple[nn.
         total += phase.solver.iterations * flops(net, phase)
         validation = phase.batches["dev"].resampled(VALIDATION, phase.solver.batch_size)
         name = f"{arm} × {budget:g}, training {number}"
-        curves.append(loop.train(net, phase.batches["train"], phase.solver, name=name, validation=validation))
+        log = watch(arm, net, settings) if number == len(found) else lambda row: None
+        curves.append(loop.train(net, phase.batches["train"], phase.solver, name=name, validation=validation, log=log))
     solver, batches = found[-1].solver, found[-1].batches["train"]
     batch_norm.fix_batch_norm(net, batches.resampled(solver.bn_batches, solver.bn_batch_size))
     return net, curves, total
 
 
-def label_maps(arm: str, net: nn.Module, split: str, settings: Params) -> dict[str, np.ndarray]:
-    """{image: label map} of a split."""
-    names, proposals = voc.read_list(VOC, split), load_proposals(split)
+def watch(arm: str, net: nn.Module, settings: Params) -> Callable[[dict], None]:
+    """For `loop.train`: adds to a curve's rows that have a dev loss the mean IoU on WATCHED scenes of dev, with the
+    running statistics of batch norm. A row that was made before an interruption has it already.
+    """
+    names = voc.read_list(VOC, "dev")[:WATCHED]
+    images = split_images("dev")
+
+    def log(row: dict) -> None:
+        if "dev_loss" in row and "dev_mean_iou" not in row:
+            maps = label_maps(arm, net.eval(), "dev", settings, names)
+            net.train()
+            counted = [per_image.image_counts(images[name][1], labels) for name, labels in maps.items()]
+            row["dev_mean_iou"] = float(per_image.mean_iou(np.sum(counted, axis=0)))
+
+    return log
+
+
+def label_maps(
+    arm: str, net: nn.Module, split: str, settings: Params, names: list[str] | None = None
+) -> dict[str, np.ndarray]:
+    """{image: label map} of a split, or of some of its images."""
+    names, proposals = names or voc.read_list(VOC, split), load_proposals(split)
     images, net = split_images(split), for_inference(net)
 
     def task(name: str) -> np.ndarray:
@@ -114,3 +137,7 @@ def count(arm: str, found: dict[str, np.ndarray], split: str, settings: Params) 
     counts = per_image.method_counts(list(found), objects, (arm,), width, read)
     del counts[f"boundary/{arm}"]
     return {key: v.astype(np.float16) if v.dtype == np.float64 else v for key, v in counts.items()}
+
+
+def mean_iou(counts: PerImageCounts, arm: str) -> float:
+    return float(per_image.mean_iou(counts[f"counts/{arm}"].sum(axis=0)))

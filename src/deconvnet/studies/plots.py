@@ -2,42 +2,109 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from deconvnet.report.figures import LINES, say_if_empty
+from deconvnet.studies.results import Results
 
-TITLES = {"deconvnet": "DeconvNet", "fcn8s": "FCN-8s"}
+TITLES = {
+    "deconvnet": "DeconvNet", "fcn8s": "FCN-8s", "edeconvnet": "EDeconvNet", "edeconvnet_crf": "EDeconvNet+CRF",
+}  # fmt: skip
+MARKS = "osd^"
 
 
-def line(axis: plt.Axes, budgets: dict, arm: str, what: str, number: int) -> None:
-    """An arm's measure against TFLOP: the mean with its interval as a band, and a dot for each training."""
-    rows = [found[arm] for found in budgets.values() if arm in found]
+def line(axis: plt.Axes, budgets: dict, method: str, what: str, number: int) -> None:
+    """A method's measure against TFLOP: the mean with its interval as a band, and a dot for each training."""
+    rows = [found[method] for found in budgets.values() if what in found.get(method, {})]
     if not rows:
         return
     x = [row["tflop"] for row in rows]
     low, high = np.array([row[what]["ci"] for row in rows], float).T
-    axis.plot(x, [row[what]["value"] for row in rows], color=LINES[number], label=TITLES[arm])
+    axis.plot(x, [row[what]["value"] for row in rows], color=LINES[number], label=TITLES[method])
     axis.fill_between(x, low, high, color=LINES[number], alpha=0.15, lw=0)
     for row in rows:
         values = row[what]["per_seed"]
-        axis.plot([row["tflop"]] * len(values), values, "osd"[number], color=LINES[number], ms=4)
+        axis.plot([row["tflop"]] * len(values), values, MARKS[number], color=LINES[number], ms=4)
 
 
 def against_compute(summary: dict, panels: dict[str, str], default: float) -> Figure:
     """A panel for each measure {what: its axis title}; `default` is the TFLOP of the default, marked by a line, as is
-    the crossing of the curves of mean IoU, if there is one.
+    the crossing of the curves of mean IoU, if there is one. An ensemble's operations are those of both its members.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6), layout="constrained", squeeze=False)
     for axis, (what, title) in zip(axes[0], panels.items(), strict=True):
-        for number, arm in enumerate(TITLES):
-            line(axis, summary["budgets"], arm, what, number)
+        for number, method in enumerate(TITLES if what == "mean_iou" else list(TITLES)[:2]):
+            line(axis, summary["budgets"], method, what, number)
         axis.axvline(default, color="0.5", lw=0.8, ls=":")
         if what == "mean_iou" and summary["crossing"]:
             axis.axvline(default * summary["crossing"], color="0.2", lw=0.8, ls="--")
         axis.set(xscale="log", xlabel="training compute, TFLOP", ylabel=title)
         axis.grid(alpha=0.3)
         say_if_empty(axis)
-    axes[0, 0].legend(fontsize=8, frameon=False)
+    if axes[0, 0].get_legend_handles_labels()[0]:
+        axes[0, 0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def dev_curves(found: Results) -> Figure:
+    """Mean IoU on some scenes of dev during the last training of each cell of both networks, a line for each cell."""
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained", sharey=True)
+    budgets = sorted({budget for _, budget in found})
+    for axis, arm in zip(axes, ("deconvnet", "fcn8s"), strict=True):
+        for (name, budget), by_seed in found.items():
+            for result in by_seed.values() if name == arm else ():
+                curve = result.record["dev_curve"]
+                axis.plot(
+                    curve["step"],
+                    [100 * v for v in curve["mean_iou"]],
+                    "o-",
+                    ms=2.5,
+                    lw=1,
+                    color=plt.get_cmap("viridis")(budgets.index(budget) / len(budgets)),
+                    label=f"× {budget}",
+                )
+        axis.set(xscale="log", xlabel="iterations of the last training", title=TITLES[arm])
+        axis.grid(alpha=0.3)
+        say_if_empty(axis)
+        handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        axis.legend(handles.values(), handles.keys(), title="budget", fontsize=7, frameon=False)
+    axes[0].set_ylabel("mean IoU on dev, %")
+    return figure
+
+
+def effects(claims: dict[str, dict], budgets: list[int]) -> Figure:
+    """A small plot for each claim: its effect against the budget, with intervals and a dot for each training; what is
+    above 0 supports it.
+    """
+    figure, axes = plt.subplots(2, -(-len(claims) // 2), figsize=(11, 4.6), layout="constrained", squeeze=False)
+    for axis, (name, row) in zip(axes.flat, claims.items(), strict=False):
+        for budget, numbers in row["budgets"].items():
+            x = int(budget)
+            axis.plot([x, x], numbers["ci"], color=LINES[0], lw=1.2)
+            axis.plot([x] * len(numbers["per_seed"]), numbers["per_seed"], "o", color=LINES[0], ms=3.5)
+        axis.axhline(0, color="black", lw=0.8)
+        axis.set(xscale="log", title=f"{name}: {row['verdict']}")
+        axis.set_xticks(budgets, [f"× {b}" for b in budgets], fontsize=7)
+        axis.minorticks_off()
+        axis.set_ylabel(row["unit"], fontsize=7)
+        axis.title.set_fontsize(8)
+        say_if_empty(axis)
+    for axis in axes.flat[len(claims) :]:
+        axis.set_axis_off()
+    return figure
+
+
+def precedent(table: pd.DataFrame) -> Figure:
+    """The published mean IoU of re-trained networks against their iterations, by data set."""
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")
+    for axis, column, title in zip(axes, ("camvid", "sun_rgbd"), ("CamVid", "SUN RGB-D"), strict=True):
+        for number, (network, rows) in enumerate(table.groupby("network", sort=False)):
+            axis.plot(rows["iterations"], rows[column], MARKS[number] + "-", color=LINES[number], label=network)
+        axis.set(xscale="log", xlabel="iterations", title=title)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("mean IoU, %")
+    axes[0].legend(fontsize=8, frameon=False)
     return figure
 
 
@@ -59,5 +126,7 @@ def two_by_two(found: dict[str, dict[str, dict]]) -> Figure:
     axis.axhline(0, color="black", lw=0.8)
     axis.set_xticks(range(len(names)), ["the deconvolution\ndecoder", "proposals", "both", "interaction"], fontsize=8)
     axis.set_ylabel("points of mean IoU")
-    axis.legend(fontsize=8, frameon=False)
+    if found:
+        axis.legend(fontsize=8, frameon=False)
+    say_if_empty(axis, [part["value"] for brings in found.values() for part in brings.values()])
     return figure

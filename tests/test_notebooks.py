@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import nbformat
 import pytest
+from conftest import call
 from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from papermill.exceptions import PapermillExecutionError
@@ -175,3 +176,19 @@ def test_another_error_is_no_lack_of_memory(monkeypatch, tmp_path):
     monkeypatch.setattr(run_notebook, "run", fail)
     with pytest.raises(SystemExit, match=r"train\.failed\.ipynb"):
         run_notebook.execute("train", tmp_path / "train.ipynb", {})
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_network_is_built_by_hand(request, tmp_path, trained):
+    """With the weights of a run and in a clone without any: what is built equals torch and the package (its asserts)."""
+    folder, path = request.getfixturevalue("smoke" if trained else "clone"), tmp_path / "network.ipynb"
+    done = call(folder, "python", "-m", "deconvnet.pipeline.run_notebook", "network", str(path))
+    assert done.returncode == 0, done.stderr[-2000:]
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 2
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert "251,805,653 parameters" in printed
+    assert ("No trained weights yet" in printed) != trained
+    assert "mean IoU, unpooling − bilinear" in printed

@@ -94,11 +94,11 @@ def prepare(seed: int, profile: str) -> Path:
 def train(cell: Cell, profile: str) -> Path:
     """Trains an arm in its seed's run, with the learning rate that was chosen for it, and returns the run's folder."""
     folder, known = prepare(cell.seed, profile), results(profile) / "rates.json"
-    rates = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
+    rates = read(known)
     if cell.arm not in rates:
         check(dvc(folder, "repro", f"studies/dvc.yaml:rate@{cell.arm}"))
-        chosen = json.loads((folder / "data" / "studies" / f"rate-{cell.arm}.json").read_text(encoding="utf-8"))
-        rates[cell.arm] = chosen | {"seed": cell.seed}
+        chosen = read(folder / "data" / "studies" / f"rate-{cell.arm}.json") | {"seed": cell.seed}
+        rates = read(known) | {cell.arm: chosen}
         write_json(known, rates)
     write_json(folder / "reports" / "studies" / f"rate-{cell.arm}.json", rates[cell.arm])
     check(dvc(folder, "repro", f"studies/dvc.yaml:cell@{cell.arm}-{cell.budget}"))
@@ -131,12 +131,16 @@ def run(cell: Cell, profile: str) -> None:
     """Trains or combines one cell and keeps its result, with the machine and the hours that it took."""
     folder = combine(cell, profile) if cell.arm in ENSEMBLES else train(cell, profile)
     found = folder / "data" / "studies" / f"{cell.name}.json"
-    record, of_run = json.loads(found.read_text(encoding="utf-8")), provenance.known(folder)
+    record, of_run = read(found), provenance.known(folder)
     if cell.arm.startswith("two_"):
         record["other"] = following(cell)
     record |= {"machine": of_run["devices"][cell.name], "hours": of_run["seconds"][cell.name] / 3600}
     write_json(cell.result(profile), record)
     shutil.copy2(found.with_suffix(".npz"), cell.result(profile).with_suffix(".npz"))
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def check(status: int) -> None:
@@ -147,12 +151,11 @@ def check(status: int) -> None:
 def search(seed: int, profile: str) -> None:
     """Trains the candidates for the small network that have no result yet, in the run of a seed, and keeps those."""
     folder, kept = prepare(seed, profile), results(profile) / "candidates.json"
-    known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    known = read(kept)
     for name in params.read_yaml(ROOT / "studies" / "candidates.yaml"):
         if name not in known:
             check(dvc(folder, "repro", f"studies/dvc.yaml:candidate@{name}"))
-            found = folder / "data" / "studies" / f"candidate-{name}.json"
-            known[name] = json.loads(found.read_text(encoding="utf-8"))
+            known[name] = read(folder / "data" / "studies" / f"candidate-{name}.json")
             write_json(kept, known)
 
 

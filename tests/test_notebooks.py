@@ -192,3 +192,17 @@ def test_the_network_is_built_by_hand(request, tmp_path, trained):
     assert "251,805,653 parameters" in printed
     assert ("No trained weights yet" in printed) != trained
     assert "mean IoU, unpooling − bilinear" in printed
+
+
+def test_the_tour_follows_one_image(smoke, tmp_path):
+    """The first image with three objects, and another: no picture is the same."""
+    found = {}
+    for given in ((), ("-p", "name", "val_00003")):
+        path = tmp_path / f"tour{len(given)}.ipynb"
+        done = call(smoke, "python", "-m", "deconvnet.pipeline.run_notebook", "tour", str(path), *given)
+        assert done.returncode == 0, done.stderr[-2000:]
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        data = [output.get("data", {}) for cell in cells for output in cell.outputs]
+        found[given] = [shown["image/png"] for shown in data if "image/png" in shown]
+        assert len(found[given]) == 8
+    assert all(a != b for a, b in zip(*found.values(), strict=True))

@@ -17,7 +17,7 @@ from deconvnet.data.voc import VOID
 from deconvnet.evaluation import measures, per_image
 from deconvnet.images.boxes import BOX
 from deconvnet.pipeline import studies
-from deconvnet.studies import arms, candidates, cells, ensembles, plots, results, rules, verdicts
+from deconvnet.studies import arms, candidates, cells, ensembles, page, plots, results, rules, verdicts
 from deconvnet.training import examples
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -264,7 +264,8 @@ def folder(tmp_path):
         counts = {f"counts/{arm}": drawn(share), f"objects/recall/{arm}": np.array([0.1, share], np.float16)}
         per_image.save(path.with_suffix(".npz"), counts | objects)
         record = {"experiment": "e", "arm": arm, "budget": budget, "flops": budget * 54e12, "mean_iou": {"dev": share}}
-        record |= {"hours": 0.5, "machine": "a processor", "dev_curve": {"step": [5, 10], "mean_iou": [0.1, share]}}
+        record |= {"hours": 0.5, "machine": "a processor", "inference_flops": 5e8}
+        record |= {"dev_curve": {"step": [5, 10], "mean_iou": [0.1, share]}}
         path.with_suffix(".json").write_text(json.dumps(record))
     return tmp_path
 
@@ -351,6 +352,30 @@ def test_the_pictures_show_each_training(folder):
     assert dots == [1.5, 2.5, 0]
     table = pd.read_csv(ROOT / "studies" / "precedent.csv")
     assert [len(axis.lines) for axis in plots.precedent(table).axes] == [2, 2]
+
+
+def test_the_page_says_what_the_numbers_say(folder):
+    study = results.Study(results.load(folder), 0.15, 0.4, 200, 0)
+    summary = study.summary()
+    stated = [claim("C1", measures.iou("fcn8s")), claim("C6", measures.iou("x"))]
+    summary["claims"] = verdicts.judge(stated, study, {})
+    trained = {"dev_loss": {"stage1": 0.7, "stage2": 1.5}, "iterations": {"backbone": 5, "stage1": 6, "stage2": 7}}
+    trained |= {"parameters": 1234, "flops": 2e12}
+    tried = {name: trained | {"dev_mean_iou": value} for name, value in (("today", 0.3), ("wider", 0.35))}
+    default = [{"id": "C1", "verdict": "contradicted"}]
+    text = page.page(summary, default, tried, "drawn")
+    rows = {}
+    for line in (line for line in text.splitlines() if line.startswith("|")):
+        rows.setdefault(line.split("|")[1].strip(), line)  # the first table
+    assert "50.0 [50.0, 50.0] (1)" in rows["DeconvNet"]
+    assert "42.0" in rows["C1"]
+    assert "**supported**" in rows["C1"]
+    assert rows["C1"].split("|")[-2].strip() == "contradicted"  # the default's
+    assert "**not run**" in rows["C6"]
+    assert list(rows).index("wider") < list(rows).index("today")  # the best on dev first
+    assert "at the largest common budget it is not" in text
+    empty = page.page({"budgets": {}, "crossing": None, "claims": {}, "two_by_two": {}}, [], {}, "nothing")
+    assert empty.count("Not run yet.") == 5
 
 
 # Candidates for the small network

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from deconvnet.config.paths import OBJECTS, VOC
 from deconvnet.config.schema import Crops, Fcn, Params
@@ -128,6 +129,16 @@ def label_maps(
         return scores.argmax(dim=0).byte().cpu().numpy()
 
     return dict(zip(names, parallel.thread_map(task, names, f"{arm} on {split}"), strict=True))
+
+
+def inference_flops(nets: dict[str, nn.Module], settings: Params) -> int:
+    """FLOP of the forward passes of {arm: network} for one image: the mean over the first images of val."""
+    names, proposals, images = voc.read_list(VOC, "val")[:COUNTED_BATCHES], load_proposals("val"), split_images("val")
+    with FlopCounterMode(display=False) as counter:
+        for arm, net in nets.items():
+            for name in names:
+                predict(arm, net, images[name][0], proposals[name], settings)
+    return counter.get_total_flops() // len(names)
 
 
 def count(arm: str, found: dict[str, np.ndarray], split: str, settings: Params) -> PerImageCounts:

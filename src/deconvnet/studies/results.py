@@ -113,6 +113,7 @@ class Study:
             records = [result.record for _, result in sorted(by_seed.items())]
             for method in next(iter(by_seed.values())).methods:
                 row = {"tflop": records[0]["flops"] / 1e12, "seeds": sorted(by_seed)}
+                row |= {"gflop_an_image": float(np.mean([r["inference_flops"] for r in records])) / 1e9}
                 row |= {"hours": sum(r["hours"] for r in records), "machines": sorted({r["machine"] for r in records})}
                 if "dev" in records[0]["mean_iou"]:
                     row["dev_mean_iou"] = [r["mean_iou"]["dev"] for r in records]

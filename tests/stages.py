@@ -43,5 +43,6 @@ ABLATIONS = {
     f"ablations/{name}": stage for name, stage in read(ROOT / "ablations" / "dvc.yaml").items() if name != "collect"
 }
 STUDIES = read(ROOT / "studies" / "dvc.yaml")  # all cells are alike: one of each kind is looked at
-STUDIES = {f"studies/{name}": STUDIES[name] for name in ("rate@deconvnet", "cell@deconvnet-1", "together")}
+SHOWN = ("rate@deconvnet", "cell@deconvnet-1", "cell@fcn8s-1", "edeconvnet@1", "candidate@today", "together")
+STUDIES = {f"studies/{name}": STUDIES[name] for name in SHOWN}
 STAGES = DEFAULT | ABLATIONS | STUDIES

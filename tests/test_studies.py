@@ -213,11 +213,11 @@ def test_a_study_of_the_smoke_profile(clone):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert "2 trainings: at least" in done.stdout
     folder = clone / "runs" / "smoke-studies"
-    rates = json.loads((folder / "rates.json").read_text())
     for arm in ("deconvnet", "fcn8s"):
         record = json.loads((folder / f"{arm}-x1-s2.json").read_text())
-        assert (record["arm"], record["budget"], record["factor"]) == (arm, 1, rates[arm]["factor"])
-        assert rates[arm]["factor"] in cells.FACTORS
+        factor = json.loads((folder / f"rate-{arm}.json").read_text())["factor"]
+        assert (record["arm"], record["budget"], record["factor"]) == (arm, 1, factor)
+        assert factor in cells.FACTORS
         assert record["hours"] > 0
         assert 0 <= record["mean_iou"]["val"] <= 1
         assert record["dev_curve"]["step"][-1] == record["iterations"][-1]

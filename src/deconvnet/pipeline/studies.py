@@ -93,14 +93,11 @@ def prepare(seed: int, profile: str) -> Path:
 
 def train(cell: Cell, profile: str) -> Path:
     """Trains an arm in its seed's run, with the learning rate that was chosen for it, and returns the run's folder."""
-    folder, known = prepare(cell.seed, profile), results(profile) / "rates.json"
-    rates = read(known)
-    if cell.arm not in rates:
+    folder, name = prepare(cell.seed, profile), f"rate-{cell.arm}.json"
+    if not (known := results(profile) / name).is_file():
         check(dvc(folder, "repro", f"studies/dvc.yaml:rate@{cell.arm}"))
-        chosen = read(folder / "data" / "studies" / f"rate-{cell.arm}.json") | {"seed": cell.seed}
-        rates = read(known) | {cell.arm: chosen}
-        write_json(known, rates)
-    write_json(folder / "reports" / "studies" / f"rate-{cell.arm}.json", rates[cell.arm])
+        write_json(known, read(folder / "data" / "studies" / name) | {"seed": cell.seed})
+    write_json(folder / "reports" / "studies" / name, read(known))
     check(dvc(folder, "repro", f"studies/dvc.yaml:cell@{cell.arm}-{cell.budget}"))
     return folder
 

@@ -253,7 +253,8 @@ def folder(tmp_path):
         "deconvnet": (0.36,),
     }
     cells_of = {(arm, 1, seed): share for arm, values in shares.items() for seed, share in enumerate(values)}
-    cells_of[("deconvnet", 2, 0)] = 0.5
+    cells_of |= {("deconvnet", 2, 0): 0.5}
+    cells_of |= {("one_stage", 1, 0): 0.2, ("one_stage", 1, 1): 0.21, ("one_stage", 2, 0): 0.3}
     for (arm, budget, seed), share in cells_of.items():
         path = tmp_path / f"{arm}-x{budget}-s{seed}"
         objects = {
@@ -307,18 +308,22 @@ def claim(name: str, effect, needs=()) -> statements.Claim:
 
 
 def test_a_claim_is_judged_at_its_largest_budget(folder):
-    """By hand: FCN-8s less FCN-8s on proposals, 10 and 12 at budget 1; DeconvNet, 36 and 50 at budgets 1 and 2."""
+    """By hand: FCN-8s less FCN-8s on proposals, 10 and 12 at budget 1; one stage, 20 and 21 at budget 1, 30 at 2."""
     study = results.Study(results.load(folder), 0.15, 0.4, 500, 0)
     pair = measures.minus(measures.iou("fcn8s"), measures.iou("fcn8s_proposals"))
-    stated = [claim("C1", pair), claim("C8d", measures.iou("deconvnet")), claim("C5a", measures.iou("missing"))]
-    found = verdicts.judge([*stated, claim("C4a", measures.iou("fcn8s"))], study, {"deconvnet": {"2": True}})
-    assert set(found) == {"C1", "C8d", "C5a"}  # C4a is about something that the budgets do not change
+    stated = [claim("C1", pair), claim("C8d", measures.iou("one_stage")), claim("C5a", measures.iou("missing"))]
+    stated += [claim("C5b", measures.iou("deconvnet")), claim("C4a", measures.iou("fcn8s"))]
+    found = verdicts.judge(stated, study, {"deconvnet": {"2": True}})
+    assert set(found) == {"C1", "C8d", "C5a", "C5b"}  # C4a is about something that the budgets do not change
     assert found["C1"]["budgets"]["1"]["per_seed"] == pytest.approx([10, 12])
     assert (found["C8d"]["judged_at"], found["C8d"]["verdict"]) == (2, "supported")
     assert found["C8d"]["converged"] == {"deconvnet": True, "fcn8s": None}
     assert found["C5a"]["verdict"] == "not run"
-    opposite = verdicts.judge([claim("C8d", lambda run, weights: -measures.iou("deconvnet")(run, weights))], study, {})
-    assert opposite["C8d"]["verdict"] == "contradicted"
+    assert found["C5b"]["verdict"] == "not judged: one seed"  # 36 and 50, with intervals about images alone
+    opposite = claim("C8d", lambda run, weights: -measures.iou("one_stage")(run, weights))
+    assert verdicts.judge([opposite], study, {})["C8d"]["verdict"] == "contradicted"
+    around = claim("C8d", lambda run, weights: measures.iou("one_stage")(run, weights) - 27)  # −7, −6; 3 at budget 2
+    assert verdicts.judge([around], study, {})["C8d"]["verdict"] == "inconclusive"
 
 
 def test_the_stronger_of_several_ablations_is_the_baseline(folder):

@@ -78,10 +78,12 @@ def page(summary: dict, default: list[dict], tried: dict[str, dict], caption: st
     crossing = summary["crossing"]
     crosses = f"from × {crossing:.1f} on" if crossing else "at the largest common budget it is not"
     parts = {
-        "Mean IoU on val by budget": "In %, with 95 % intervals over images and seeds; in brackets the number of "
-        f"trainings. DeconvNet above FCN-8s: {crosses}.\n\n{by_budget(summary, 'mean_iou')}",
+        "Mean IoU on val by budget": "In %, with 95 % intervals over images and seeds, over images alone where "
+        "no budget has several seeds; in brackets the number of trainings. "
+        f"DeconvNet above FCN-8s: {crosses}.\n\n{by_budget(summary, 'mean_iou')}",
         "The claims at every budget": "What is above 0 supports a claim. Each is judged at the largest budget that it "
-        f"has. The default's verdicts are of 300 scenes.\n\n{claims(summary, default)}",
+        "has, once some budget has several seeds. "
+        f"The default's verdicts are of 300 scenes.\n\n{claims(summary, default)}",
         "Decoder and proposals": "Points of mean IoU that each brings, averaged over the other (studies/rules.py).\n\n"
         + two_by_two(summary),
         "What it cost": "An ensemble's operations are those of both its members. Hours are of the machine beside "

@@ -53,13 +53,14 @@ def judge(claims: list[Claim], study: Study, converged: dict[str, dict[str, bool
             at = row["judged_at"] = max(rows)
             row["converged"] = {arm: converged.get(arm, {}).get(str(at)) for arm in NETWORKS[claim.id]}
         found[claim.id] = row
-    last = {c: row["budgets"][str(row["judged_at"])] for c, row in found.items() if row["judged_at"]}
+    several = {c for c, row in found.items() if any(len(n["seeds"]) > 1 for n in row["budgets"].values())}
+    last = {c: found[c]["budgets"][str(found[c]["judged_at"])] for c in found if c in several}
     primary = {claim.id for claim in claims if claim.primary}
     for claim, p in holm({c: numbers["p"] for c, numbers in last.items() if c not in primary}).items():
         found[claim]["p_holm"] = p
     for claim, row in found.items():
-        if claim not in last:
-            row["verdict"] = "not run"
+        if claim not in last:  # without a spread over seeds, an interval is about images alone
+            row["verdict"] = "not judged: one seed" if row["budgets"] else "not run"
         elif row["p_holm"] is not None and row["p_holm"] > LEVEL:
             row["verdict"] = "inconclusive"
         else:

@@ -21,11 +21,20 @@ def line(axis: plt.Axes, budgets: dict, method: str, what: str, number: int) -> 
         return
     x = [row["tflop"] for row in rows]
     low, high = np.array([row[what]["ci"] for row in rows], float).T
-    axis.plot(x, [row[what]["value"] for row in rows], color=LINES[number], label=TITLES[method])
+    style = {"color": LINES[number], "marker": MARKS[number], "ms": 4, "markevery": []}
+    axis.plot(x, [row[what]["value"] for row in rows], label=TITLES[method], **style)
     axis.fill_between(x, low, high, color=LINES[number], alpha=0.15, lw=0)
     for row in rows:
         values = row[what]["per_seed"]
         axis.plot([row["tflop"]] * len(values), values, MARKS[number], color=LINES[number], ms=4)
+
+
+def log_ticks(axis: plt.Axes, at: list[float], labels: list[str], values) -> None:
+    """Ticks of our own on a logarithmic axis that holds all `values`, with some space around them."""
+    axis.set_xticks(at, labels, fontsize=8)
+    axis.minorticks_off()
+    if values:
+        axis.set_xlim(min(values) / 1.25, max(values) * 1.25)
 
 
 def against_compute(summary: dict, panels: dict[str, str], default: float) -> Figure:
@@ -40,6 +49,9 @@ def against_compute(summary: dict, panels: dict[str, str], default: float) -> Fi
         if what == "mean_iou" and summary["crossing"]:
             axis.axvline(default * summary["crossing"], color="0.2", lw=0.8, ls="--")
         axis.set(xscale="log", xlabel="training compute, TFLOP", ylabel=title)
+        spent = {row["tflop"] for methods in summary["budgets"].values() for row in methods.values()}
+        ticks = [default * int(budget) for budget in summary["budgets"]]
+        log_ticks(axis, ticks, [f"{t:.0f}\n(× {b})" for t, b in zip(ticks, summary["budgets"], strict=True)], spent)
         axis.grid(alpha=0.3)
         say_if_empty(axis)
     if axes[0, 0].get_legend_handles_labels()[0]:
@@ -65,6 +77,9 @@ def dev_curves(found: Results) -> Figure:
                     label=f"× {budget}",
                 )
         axis.set(xscale="log", xlabel="iterations of the last training", title=TITLES[arm])
+        steps = [step for line in axis.lines for step in line.get_xdata()]
+        at = [step for step in (250, 500, 1000, 2000, 4000, 8000, 16000, 32000, 64000) if step <= max(steps, default=0)]
+        log_ticks(axis, at, [f"{step:,}" for step in at], steps)
         axis.grid(alpha=0.3)
         say_if_empty(axis)
         handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
@@ -84,12 +99,11 @@ def effects(claims: dict[str, dict], budgets: list[int]) -> Figure:
             axis.plot([x, x], numbers["ci"], color=LINES[0], lw=1.2)
             axis.plot([x] * len(numbers["per_seed"]), numbers["per_seed"], "o", color=LINES[0], ms=3.5)
         axis.axhline(0, color="black", lw=0.8)
-        axis.set(xscale="log", title=f"{name}: {row['verdict']}")
-        axis.set_xticks(budgets, [f"× {b}" for b in budgets], fontsize=7)
-        axis.minorticks_off()
+        axis.set(xscale="log")
+        log_ticks(axis, budgets, [f"× {b}" for b in budgets], budgets)
         axis.set_ylabel(row["unit"], fontsize=7)
-        axis.title.set_fontsize(8)
-        say_if_empty(axis)
+        axis.set_title(f"{name}: {row['verdict']}", fontsize=8)
+        axis.tick_params(labelsize=7)
     for axis in axes.flat[len(claims) :]:
         axis.set_axis_off()
     return figure
@@ -102,6 +116,8 @@ def precedent(table: pd.DataFrame) -> Figure:
         for number, (network, rows) in enumerate(table.groupby("network", sort=False)):
             axis.plot(rows["iterations"], rows[column], MARKS[number] + "-", color=LINES[number], label=network)
         axis.set(xscale="log", xlabel="iterations", title=title)
+        steps = sorted(set(table["iterations"]))
+        log_ticks(axis, steps, [f"{step:,}" for step in steps], steps)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("mean IoU, %")
     axes[0].legend(fontsize=8, frameon=False)

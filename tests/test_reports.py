@@ -119,3 +119,20 @@ def test_tolerances_of_the_quick_profile_can_fail():
     assert quick.keys() == METHODS.keys()
     for method in ("fcn8s", "edeconvnet", "edeconvnet_crf"):
         assert 0 < quick[method]["mean_iou"]["tolerance"] < quick[method]["mean_iou"]["values"][0], method
+
+
+def test_readme_says_of_the_studies_what_they_found():
+    """By the numbers of reports/studies.json; one training of each, so README says "so far"."""
+    budgets = load("studies")["budgets"]
+
+    def mean(method: str, budget: str = "1") -> float:
+        return budgets[budget][method]["mean_iou"]["value"]
+
+    gains = {method: mean(method, "2") - mean(method) for method in ("deconvnet", "fcn8s")}
+    assert gains["deconvnet"] > gains["fcn8s"] > 0
+    assert all(mean("deconvnet", budget) < mean("fcn8s", budget) for budget in ("1", "2"))
+    assert mean("fcn8s") > mean("deconvnet_whole")  # FCN-8s's decoder is above on whole images …
+    assert mean("fcn8s_proposals") > mean("deconvnet")  # … and on proposals
+    assert mean("deconvnet") > 2 * mean("deconvnet_whole")
+    assert mean("fcn8s_proposals") < mean("fcn8s")
+    assert {len(row["seeds"]) for methods in budgets.values() for row in methods.values()} == {1}

@@ -195,9 +195,11 @@ def test_the_network_is_built_by_hand(request, tmp_path, trained):
 
 
 def test_the_tour_follows_one_image(smoke, tmp_path):
-    """The first image with three objects, and another: no picture is the same."""
+    """The first image with three objects, and another: what shows the image or its proposals is another picture. (The
+    networks of the smoke run know nothing: what they predict may be alike.)
+    """
     found = {}
-    for given in ((), ("-p", "name", "val_00003")):
+    for given in ((), ("-p", "name", "val_00000")):
         path = tmp_path / f"tour{len(given)}.ipynb"
         done = call(smoke, "python", "-m", "deconvnet.pipeline.run_notebook", "tour", str(path), *given)
         assert done.returncode == 0, done.stderr[-2000:]
@@ -205,4 +207,5 @@ def test_the_tour_follows_one_image(smoke, tmp_path):
         data = [output.get("data", {}) for cell in cells for output in cell.outputs]
         found[given] = [shown["image/png"] for shown in data if "image/png" in shown]
         assert len(found[given]) == 8
-    assert all(a != b for a, b in zip(*found.values(), strict=True))
+    differ = [a != b for a, b in zip(*found.values(), strict=True)]
+    assert all([*differ[:3], *differ[-2:]])

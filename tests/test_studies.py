@@ -289,6 +289,21 @@ def test_the_summary_by_hand(folder):
     assert row["hours"] == 1
 
 
+def test_a_method_with_the_crf_costs_what_it_costs_without(folder):
+    """DeconvNet+CRF is evaluated in EDeconvNet's cell, and has DeconvNet's operations."""
+    counts = {f"counts/{method}": drawn(0.5) for method in ("edeconvnet", "edeconvnet_crf", "deconvnet_crf")}
+    recall = {key.replace("counts", "objects/recall"): np.array([0.1, 0.5], np.float16) for key in counts}
+    shared = per_image.load(folder / "deconvnet-x1-s0.npz")
+    shared = {key: value for key, value in shared.items() if not key.endswith("/deconvnet")}
+    per_image.save(folder / "edeconvnet-x1-s0.npz", counts | recall | shared)
+    record = json.loads((folder / "deconvnet-x1-s0.json").read_text()) | {"arm": "edeconvnet", "mean_iou": {}}
+    record |= {"flops": 108e12, "inference_flops": 9e8, "hours": 0.1}
+    (folder / "edeconvnet-x1-s0.json").write_text(json.dumps(record))
+    found = results.Study(results.load(folder), 0.15, 0.4, 50, 0).budgets()[1]
+    costs = {m: (row["tflop"], row["gflop_an_image"], row["hours"]) for m, row in found.items() if m.endswith("_crf")}
+    assert costs == {"deconvnet_crf": (54, 0.5, 0.5), "edeconvnet_crf": (108, 0.9, 0.1)}
+
+
 def test_one_training_has_the_spread_of_several(folder):
     """Its images are all alike, so the whole interval is from the seeds of budget 1: 0.4 and 0.44."""
     study = results.Study(results.load(folder), 0.15, 0.4, 4000, 0)

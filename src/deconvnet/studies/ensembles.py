@@ -2,8 +2,6 @@
 say how much of its gain any ensemble has (claim C2).
 """
 
-from pathlib import Path
-
 import numpy as np
 from torch import nn
 
@@ -13,7 +11,8 @@ from deconvnet.data import voc
 from deconvnet.evaluation import metrics
 from deconvnet.images.store import load_proposals
 from deconvnet.inference import crf
-from deconvnet.networks import build, weights
+from deconvnet.inference.score_split import MAKE
+from deconvnet.networks import weights
 from deconvnet.networks.fuse import for_inference
 from deconvnet.studies.arms import predict
 from deconvnet.training.recipes import split_images
@@ -25,19 +24,14 @@ ENSEMBLES = {  # name: its two members, (arm, folder of models/)
     "two_fcn8s": (("fcn8s", "studies"), ("fcn8s", "studies_other")),
 }
 CHOOSING = 100  # scenes of dev, on which the CRF's kernel is chosen
-MAKE = {"deconvnet": build.make_deconvnet, "fcn8s": build.make_fcn}
-
-
-def model_path(arm: str, budget: int, folder: str) -> Path:
-    return MODELS / folder / f"{arm}-x{budget}.safetensors"
 
 
 def members(name: str, budget: int, settings: Params) -> list[tuple[str, nn.Module]]:
     """The networks of an ensemble, ready for inference."""
     found = []
     for arm, folder in ENSEMBLES[name]:
-        path = model_path(arm, budget, folder)
-        found.append((arm, for_inference(weights.load(MAKE[arm](settings), path.stem, path.parent))))
+        net = weights.load(MAKE[arm](settings), f"{arm}-x{budget}", MODELS / folder)
+        found.append((arm, for_inference(net)))
     return found
 
 

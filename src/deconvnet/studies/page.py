@@ -86,9 +86,10 @@ def page(summary: dict, default: list[dict], tried: dict[str, dict], caption: st
         f"The default's verdicts are of 300 scenes.\n\n{claims(summary, default)}",
         "Decoder and proposals": "Points of mean IoU that each brings, averaged over the other (studies/rules.py).\n\n"
         + two_by_two(summary),
-        "What it cost": "An ensemble's operations are those of both its members. Hours are of the machine beside "
-        f"them.\n\n{ledger(summary)}",
-        "Candidates for the small network": "Equal operations from the backbone to stage 2, dev alone; the rule that "
+        "What it cost": "An ensemble's operations are those of both its members, its hours those of its "
+        f"evaluation alone. Hours are of the machine beside them.\n\n{ledger(summary)}",
+        "Candidates for the small network": "Equal operations from the backbone to stage 2, dev alone; the loss of no_texture in "
+        "stage 2 is of its own examples, and not to be compared. The rule that "
         f"decides is in [studies/candidates.yaml](../studies/candidates.yaml).\n\n{candidates(tried)}",
     }
     sections = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())

@@ -88,8 +88,8 @@ def page(summary: dict, default: list[dict], tried: dict[str, dict], caption: st
         + two_by_two(summary),
         "What it cost": "An ensemble's operations are those of both its members, its hours those of its "
         f"evaluation alone. Hours are of the machine beside them.\n\n{ledger(summary)}",
-        "Candidates for the small network": "Equal operations from the backbone to stage 2, dev alone; the loss of no_texture in "
-        "stage 2 is of its own examples, and not to be compared. The rule that "
+        "Candidates for the small network": "Equal operations from the backbone to stage 2, dev alone; the loss of "
+        "no_texture in stage 2 is of its own examples, and not to be compared. The rule that "
         f"decides is in [studies/candidates.yaml](../studies/candidates.yaml).\n\n{candidates(tried)}",
     }
     sections = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())

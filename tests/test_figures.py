@@ -53,7 +53,9 @@ LAYERS = pd.DataFrame({"type": ["convolution", "pooling"], "side": [16, 8], "cha
 
 
 def a_grid():
-    return paper_figures.labelled([[IMAGE, LABELS]], ["image", "ground truth"], ["one"])
+    figure = figures.grid([[IMAGE, LABELS]], ["image", "ground truth"], ["one"])
+    figures.add_legend(figure, [LABELS])
+    return figure
 
 
 def grid_with_colour_bar():
@@ -76,6 +78,7 @@ DRAWN = {
     "recall": lambda: figures.recall_curves({"learned": RECALL}, "recall"),
     "bars": lambda: figures.bars(RECALL, "recall", "recall"),
     "overlay": lambda: figures.grid([[figures.overlay(IMAGE, LABELS)]], ["overlay"]),
+    "labelled": lambda: figures.grid([[figures.Labelled(IMAGE, LABELS, "a note")]], ["labelled"]),
     "activations": lambda: figures.activations(IMAGE, [("map", LABELS / 20)] * 9),
     "errors": lambda: plots.errors({"fcn8s": ERRORS, "deconvnet": ERRORS}, METHODS),
     "diagnosis": lambda: plots.diagnosis(PARTS),
@@ -256,14 +259,47 @@ def test_figure6_adds_proposals_from_left_to_right():
     assert pictures(figure) == 8
 
 
-def test_figure7_has_the_papers_columns_and_three_groups(val):
+def test_figure7_has_the_papers_columns_and_four_groups(val):
     figure = paper_figures.figure7(val.run, val.names, 1)
     assert titles(figure) == ["image", "ground truth", "FCN-8s", "DeconvNet", "EDeconvNet", "EDeconvNet+CRF"]
     assert [side.replace("\n", " ") for side in row_titles(figure)] == [
-        "(a) DeconvNet better a", "(b) FCN-8s better b", "(c) ensemble above both c"
+        "(a) DeconvNet better a", "(b) FCN-8s better b", "(c) ensemble above both c", "(d) drawn at random d"
     ]  # fmt: skip
-    assert pictures(figure) == 18
-    assert {text.get_text() for text in figure.legends[0].texts} <= set(voc.CLASSES)
+    assert pictures(figure) == 24
+    assert [axis.get_xlabel() for axis in figure.axes[:6]] == ["", "", *["mean IoU 100 %"] * 4]
+
+
+def test_a_class_is_named_where_its_largest_region_is_deepest():
+    labels = np.zeros((40, 60), np.uint8)
+    labels[5:26, 10:31] = 8  # a cat
+    labels[30:38, 40:50] = 8  # a smaller one
+    labels[0, 0] = 15  # a person of one pixel
+    labels[:2] = np.where(labels[:2] == 15, 15, voc.VOID)
+    figure = figures.grid([[figures.Labelled(np.zeros((40, 60, 3), np.uint8), labels, "a note")]], ["over"])
+    (axis,) = figure.axes
+    assert [(text.get_text(), text.get_position()) for text in axis.texts] == [("cat", (20, 15))]
+    assert axis.get_xlabel() == "a note"
+
+
+def test_an_overlay_leaves_background_its_hue_and_outlines_regions():
+    image, labels = np.full((9, 9, 3), 100, np.uint8), np.zeros((9, 9), np.uint8)
+    labels[2:7, 2:7] = 1
+    shown, colour = figures.overlay(image, labels), figures.colours()[1]
+    assert (shown[0, 0] == 60).all()
+    assert (shown[2, 2] == colour).all()  # the outline
+    assert np.abs(shown[4, 4] - (0.4 * 100 + 0.6 * colour)).max() <= 1
+
+
+def test_colours_differ_and_void_is_white():
+    table = figures.colours()
+    assert len(np.unique(table[1:21], axis=0)) == 20
+    assert (table[voc.VOID] == 255).all()
+
+
+def test_failures_are_the_images_with_the_lowest_mean_iou(val):
+    figure = paper_figures.failures(val.run, val.names, "deconvnet", 2)
+    assert row_titles(figure) == ["b", "c"]  # of equal ones the first
+    assert titles(figure) == ["image", "ground truth", "DeconvNet", "errors"]
 
 
 @pytest.mark.parametrize("make", DRAWN.values(), ids=DRAWN)

@@ -24,5 +24,6 @@ def test_a_docstring_alone_stays():
 
 def test_two_functions_of_the_package():
     text = show_source(aggregate.aggregate_maximum, aggregate.select_proposals).data
-    assert text.count("```python\n") == 2 and text.count("\ndef ") == 2
+    assert text.count("```python\n") == 2
+    assert text.count("\ndef ") == 2
     assert aggregate.aggregate_maximum.__doc__.split(".")[0] not in text

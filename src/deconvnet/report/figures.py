@@ -5,6 +5,7 @@ Titles and captions may hold ids: a $ begins no formula there, and they may be l
 
 from pathlib import Path
 from textwrap import fill
+from typing import NamedTuple
 
 import cv2
 import matplotlib.pyplot as plt
@@ -14,11 +15,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
 
 from deconvnet.data.voc import CLASSES, VOID, colorize
 
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito: distinct for colour-blind readers
 HEAT = "viridis"
+NAMED = 0.01  # share of an image from which on a region has its class written on it
 
 
 def save(figure: Figure, path: Path, caption: str = "") -> None:
@@ -61,21 +64,32 @@ def say_if_empty(axis: plt.Axes, values: list[float] | None = None) -> None:
         axis.text(0.5, 0.5, "Val has nothing to measure this on.", transform=axis.transAxes, **options)
 
 
+class Labelled(NamedTuple):
+    """A label map to be drawn over its photograph, with the names of its classes and a note below it."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    note: str = ""
+
+
 def grid(
-    rows: list[list[np.ndarray]], columns: list[str], titles: list[str] | None = None, width: float = 2.2
+    rows: list[list[np.ndarray | Labelled]], columns: list[str], titles: list[str] | None = None, width: float = 2.2
 ) -> Figure:
     """Pictures in rows under column headings; 2-D arrays are label maps and get VOC's colours. No rows: a line."""
     if not rows:
         figure = plt.figure(figsize=(width * max(len(columns), 2), 0.6))
         figure.text(0.5, 0.5, "No image fits the rule of this figure.", ha="center", va="center", fontsize=9)
         return figure
-    first = rows[0][0]
-    height = width * first.shape[0] / first.shape[1]
+    first = rows[0][0].labels if isinstance(rows[0][0], Labelled) else rows[0][0]
+    height = width * first.shape[0] / first.shape[1] + 0.2 * any(isinstance(p, Labelled) and p.note for p in rows[0])
     size = (width * len(columns), height * len(rows) + 0.6)
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
-            axes[i, j].imshow(colorize(picture) if picture.ndim == 2 else picture, interpolation="nearest")
+            if isinstance(picture, Labelled):
+                draw_labels(axes[i, j], picture)
+            else:
+                axes[i, j].imshow(colorize(picture) if picture.ndim == 2 else picture, interpolation="nearest")
             axes[i, j].set(xticks=[], yticks=[])
         if titles:
             axes[i, 0].set_ylabel(title_of(titles[i]), fontsize=8, parse_math=False)
@@ -145,10 +159,35 @@ def heat(probability: np.ndarray) -> np.ndarray:
     return plt.get_cmap(HEAT)(probability, bytes=True)[..., :3]
 
 
+def colours() -> np.ndarray:
+    """(256, 3) uint8: a bright colour for each label, since VOC's own are dark over a photograph; void is white."""
+    table = (255 * np.array(plt.get_cmap("tab20").colors)).astype(np.uint8)
+    found = table[np.concatenate([np.arange(0, 20, 2), np.arange(1, 20, 2)])][np.arange(-1, 255) % 20]
+    found[VOID] = 255
+    return found
+
+
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The objects' colours half over the photograph; background stays as it is."""
-    mixed = cv2.addWeighted(image, 0.5, colorize(labels), 0.5, 0)
-    return np.where(labels[..., None] > 0, mixed, image)
+    """The regions of a label map over the photograph, half transparent, with their outlines; background is darkened."""
+    colour = colours()[labels]
+    edge = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    mixed = cv2.addWeighted(image, 0.4, colour, 0.6, 0)
+    shown = np.where(labels[..., None] > 0, mixed, (0.6 * image).astype(np.uint8))
+    return np.where((edge & (labels > 0))[..., None], colour, shown)
+
+
+def draw_labels(axis: plt.Axes, picture: Labelled) -> None:
+    """`overlay` with the name of each class on its largest region, at the point that lies deepest in it."""
+    axis.imshow(overlay(picture.image, picture.labels), interpolation="nearest")
+    for label in np.setdiff1d(picture.labels, [0, VOID]):
+        _, regions, about, _ = cv2.connectedComponentsWithStats((picture.labels == label).astype(np.uint8))
+        largest = 1 + int(about[1:, cv2.CC_STAT_AREA].argmax())
+        if about[largest, cv2.CC_STAT_AREA] >= NAMED * picture.labels.size:
+            depth = cv2.distanceTransform(np.pad((regions == largest).astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+            y, x = np.unravel_index(depth.argmax(), depth.shape)
+            axis.text(x, y, CLASSES[label], color="white", fontsize=7, ha="center", va="center", clip_on=True,
+                      path_effects=[withStroke(linewidth=1.5, foreground="black")])  # fmt: skip
+    axis.set_xlabel(picture.note, fontsize=7, labelpad=1)
 
 
 def recall_curves(recalls: dict[str, pd.DataFrame], title: str) -> Figure:

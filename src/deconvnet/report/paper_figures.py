@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from deconvnet.data import voc
-from deconvnet.evaluation import errors
+from deconvnet.evaluation import errors, per_image
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.evaluation.per_image import PerImageCounts
 from deconvnet.inference import ensemble
@@ -17,18 +17,12 @@ from deconvnet.report import figures, selection
 ERRORS = {"missed": figures.LINES[0], "invented": figures.LINES[1], "confused": figures.LINES[4]}
 
 
-def labelled(rows: list[list[np.ndarray]], columns: list[str], titles: list[str], width: float = 2.2) -> Figure:
-    """A grid of images and label maps, with a legend of the classes in it."""
-    figure = figures.grid(rows, columns, titles, width)
-    figures.add_legend(figure, [picture for row in rows for picture in row if picture.ndim == 2])
-    return figure
-
-
 def figure1(run: PerImageCounts, names: list[str], small: float, large: float, rows: int) -> Figure:
     """The limits of FCN, and DeconvNet's answer."""
     why = selection.figure1(run, names, small, large, rows)
-    shown = [selection.row(name, ["fcn8s", "deconvnet"]) for name in why]
-    return labelled(shown, ["image", "ground truth", "FCN-8s", "DeconvNet"], [f"{n}\n{w}" for n, w in why.items()])
+    shown = [selection.labelled_row(name, ["fcn8s", "deconvnet"]) for name in why]
+    columns, titles = ["image", "ground truth", "FCN-8s", "DeconvNet"], [f"{n}\n{w}" for n, w in why.items()]
+    return figures.grid(shown, columns, titles)
 
 
 def figure5(objects: pd.DataFrame, kinds: list[str]) -> Figure:
@@ -48,16 +42,17 @@ def figure5(objects: pd.DataFrame, kinds: list[str]) -> Figure:
 def figure6(rows: list[list[np.ndarray]], counts: list[int], names: list[str]) -> Figure:
     """The rows of proposal_study.figure6_row under the numbers of proposals."""
     grown = [f"{n} proposal{'s' * (n > 1)}" for n in counts]
-    return labelled(rows, ["image", *grown, "ground truth"], names, 1.6)
+    shown = [[image, *(figures.Labelled(image, labels) for labels in maps)] for image, *maps in rows]
+    return figures.grid(shown, ["image", *grown, "ground truth"], names, 1.6)
 
 
 def figure7(run: PerImageCounts, names: list[str], rows: int) -> Figure:
-    """Three groups of `rows` images, without and with the ensemble and the CRF."""
+    """Groups of `rows` images, without and with the ensemble and the CRF; below each result its mean IoU there."""
     methods = ["fcn8s", "deconvnet", "edeconvnet", "edeconvnet_crf"]
     groups = selection.figure7(run, names, rows)
-    shown = [selection.row(name, methods) for group in groups.values() for name in group]
+    shown = [selection.labelled_row(name, methods) for group in groups.values() for name in group]
     titles = [f"{title}\n{name}" for title, group in groups.items() for name in group]
-    return labelled(shown, ["image", "ground truth", *(METHODS[m] for m in methods)], titles, 1.9)
+    return figures.grid(shown, ["image", "ground truth", *(METHODS[m] for m in methods)], titles, 1.9)
 
 
 def overlay_errors(image: np.ndarray, ground_truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -81,5 +76,18 @@ def figure7_errors(run: PerImageCounts, names: list[str], rows: int) -> Figure:
     for image, ground_truth, *predicted in (selection.row(name, methods) for name in chosen):
         shown.append([image, *(overlay_errors(image, ground_truth, p) for p in predicted)])
     figure = figures.grid(shown, ["image", *(METHODS[m] for m in methods)], chosen, 1.9)
+    add_error_legend(figure)
+    return figure
+
+
+def failures(run: PerImageCounts, names: list[str], method: str, rows: int) -> Figure:
+    """The images of val where a method's mean IoU is lowest, and how it errs there."""
+    worst = selection.lowest(per_image.mean_iou(run[f"counts/{method}"]), names, rows)
+    shown = []
+    for name in worst:
+        image, ground_truth, predicted = selection.labelled_row(name, [method])
+        wrong = overlay_errors(image, ground_truth.labels, predicted.labels)
+        shown.append([image, ground_truth, predicted, wrong])
+    figure = figures.grid(shown, ["image", "ground truth", METHODS[method], "errors"], worst)
     add_error_legend(figure)
     return figure

@@ -8,12 +8,22 @@ from deconvnet.data import voc
 from deconvnet.evaluation import per_image
 from deconvnet.evaluation.per_image import PerImageCounts
 from deconvnet.images import store
+from deconvnet.report.figures import Labelled
 
 
 def row(name: str, methods: list[str]) -> list[np.ndarray]:
-    """The image, its ground truth and the label maps of some methods: a row of figures.grid."""
+    """The image, its ground truth and the label maps of some methods."""
     predicted = [store.read_prediction(method, name) for method in methods]
     return [voc.read_image(VOC, name), voc.read_labels(VOC, name), *predicted]
+
+
+def labelled_row(name: str, methods: list[str]) -> list[np.ndarray | Labelled]:
+    """The same for figures.grid: label maps over the image, with each method's mean IoU on it."""
+    image, ground_truth, *predicted = row(name, methods)
+    found = [per_image.mean_iou(per_image.image_counts(ground_truth, labels)) for labels in predicted]
+    notes = [f"mean IoU {100 * iou:.0f} %" if np.isfinite(iou) else "no ground truth" for iou in found]
+    shown = [Labelled(image, labels, note) for labels, note in zip(predicted, notes, strict=True)]
+    return [image, Labelled(image, ground_truth), *shown]
 
 
 def figure1(run: PerImageCounts, names: list[str], small: float, large: float, rows: int) -> dict[str, str]:
@@ -42,8 +52,9 @@ def largest(objects: pd.DataFrame, label: int) -> str | None:
 
 
 def figure7(run: PerImageCounts, names: list[str], rows: int) -> dict[str, list[str]]:
-    """Three groups of `rows` images by the mean IoU of single images: where DeconvNet is further above FCN-8s than
-    anywhere else, where it is further below, and where the ensemble is furthest above both. No image is in two.
+    """Groups of `rows` images by the mean IoU of single images: where DeconvNet is further above FCN-8s than anywhere
+    else, where it is further below, and where the ensemble is furthest above both; and as many drawn at random from the
+    others. No image is in two.
     """
     iou = {m: per_image.mean_iou(run[f"counts/{m}"]) for m in ("fcn8s", "deconvnet", "edeconvnet")}
     gaps = {
@@ -56,4 +67,17 @@ def figure7(run: PerImageCounts, names: list[str], rows: int) -> dict[str, list[
         order = [i for i in np.argsort(-np.nan_to_num(gap, nan=-1), kind="stable") if gap[i] > 0 and i not in taken]
         groups[title] = [names[i] for i in order[:rows]]
         taken |= set(order[:rows])
-    return groups
+    others = [i for i in range(len(names)) if i not in taken]
+    drawn = np.random.default_rng(0).permutation(others)[:rows]
+    return groups | {"(d) drawn\nat random": [names[i] for i in drawn]}
+
+
+def nearest_median(iou: np.ndarray, names: list[str], rows: int) -> list[str]:
+    """The images whose value is nearest to the median of all, NaN left out."""
+    distance = np.abs(iou - np.nanmedian(iou)) if np.isfinite(iou).any() else iou
+    return [names[i] for i in np.argsort(distance, kind="stable") if np.isfinite(distance[i])][:rows]
+
+
+def lowest(iou: np.ndarray, names: list[str], rows: int) -> list[str]:
+    """The images with the lowest values, NaN left out."""
+    return [names[i] for i in np.argsort(iou, kind="stable") if np.isfinite(iou[i])][:rows]

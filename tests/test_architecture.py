@@ -53,13 +53,13 @@ def lines_of_ink(path) -> int:
 
 def test_the_caption_stands_below_the_legend(layers, tmp_path):
     for name, caption in [("without", ""), ("with", "m")]:
-        figures.save(architecture.figure2(layers.reset_index()), tmp_path / f"{name}.png", caption)
+        figures.save(architecture.figure2({"the paper": layers.reset_index()}), tmp_path / f"{name}.png", caption)
     assert lines_of_ink(tmp_path / "with.png") == lines_of_ink(tmp_path / "without.png") + 1
 
 
 @pytest.fixture(scope="module")
 def figure2(layers) -> Figure:
-    return architecture.figure2(layers.reset_index())
+    return architecture.figure2({"the paper": layers.reset_index()})
 
 
 def test_figure2_has_a_block_for_each_layer_and_the_side_above_each_group(layers, figure2):
@@ -71,13 +71,30 @@ def test_figure2_has_a_block_for_each_layer_and_the_side_above_each_group(layers
 
 def test_figure2_has_the_channels_below_the_blocks(figure2):
     figure2.draw_without_rendering()
-    below = [text for text in figure2.axes[0].texts if "×" not in text.get_text()]
+    below = [text for text in figure2.axes[0].texts if text.get_text().isdigit()]
     encoder = [64, 64, 128, 128, 256, 256, 512, 512, 512, 4096]
     decoder = [512, 512, 512, 256, 256, 128, 128, 64, 64, 21]
     assert [int(text.get_text()) for text in below] == encoder + decoder
     boxes = [text.get_window_extent() for text in below]
     assert not any(a.overlaps(b) for a, b in pairwise(boxes))
     assert min(text.get_fontsize() for text in below) >= 8
+
+
+def test_figure2_has_an_arrow_from_each_pooling_to_its_unpooling(layers, figure2):
+    """pool1 at 112×112 to unpool1 at 224×224, …, from the outside in: the unpoolings come in the reverse order."""
+    arrows = [text for text in figure2.axes[0].texts if getattr(text, "arrow_patch", None)]
+    starts, ends = ([getattr(arrow, at)[0] for arrow in arrows] for at in ("xyann", "xy"))
+    assert len(arrows) == 5
+    assert starts == sorted(starts, reverse=True)
+    assert ends == sorted(ends)
+    assert [round((2 * arrow.xy[1]) ** 2) for arrow in arrows] == [14, 28, 56, 112, 224]
+
+
+def test_figure2_draws_two_networks_on_one_scale(layers):
+    small = layers.reset_index().assign(side=8)
+    figure = architecture.figure2({"the paper": layers.reset_index(), "a small one": small})
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["the paper", "a small one"]
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
 
 
 def test_the_blocks_of_figure2_grow_as_its_caption_says(layers, figure2):

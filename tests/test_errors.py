@@ -91,3 +91,11 @@ def test_the_overlay_colours_errors_alone():
     kinds = errors.error_map(GROUND_TRUTH, PREDICTED)
     assert len(np.unique(shown[kinds == 0].reshape(-1, 3), axis=0)) == 1  # grey
     assert {tuple(shown[kinds == k][0]) for k in (1, 2, 3)} == {(0, 114, 178), (213, 94, 0), (230, 159, 0)}
+
+
+def test_differences_of_classes_by_hand():
+    """Class 1: of PREDICTED 2 pixels of 5 in the union are right, of PREDICTED_TOO 2 of 3. Cow is nowhere."""
+    run = {"counts/a": counts(PREDICTED_TOO), "counts/b": counts(PREDICTED)}
+    found = errors.class_differences([run], "a", "b", 10, 0)
+    assert found["aeroplane"].value == pytest.approx(100 * (2 / 3 - 2 / 5))
+    assert np.isnan(found["cow"].value)

@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex
 from deconvnet import DeconvNet
 from deconvnet.data import voc
 from deconvnet.evaluation import decoder_energy, errors
+from deconvnet.evaluation.bootstrap import Estimate
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.inference import ensemble
 from deconvnet.report import architecture, figures, paper_figures, plots, selection
@@ -49,7 +50,9 @@ PARTS = {
     "boxes": {"title": "boxes", "given": True, "gain": {"value": 6.0, "ci": [4.0, 9.0], "per_seed": [5.0, 7.0]}},
     "mean": {"title": "mean", "given": False, "gain": {"value": -2.0, "ci": [-3.0, -1.0], "per_seed": [-2.0]}},
 }
-LAYERS = pd.DataFrame({"type": ["convolution", "pooling"], "side": [16, 8], "channels": [64, 64]})
+LAYERS = pd.DataFrame(
+    {"layer": ["conv1-1", "pool1"], "type": ["convolution", "pooling"], "side": [16, 8], "channels": [64, 64]}
+)
 
 
 def a_grid():
@@ -79,10 +82,11 @@ DRAWN = {
     "bars": lambda: figures.bars(RECALL, "recall", "recall"),
     "overlay": lambda: figures.grid([[figures.overlay(IMAGE, LABELS)]], ["overlay"]),
     "labelled": lambda: figures.grid([[figures.Labelled(IMAGE, LABELS, "a note")]], ["labelled"]),
-    "activations": lambda: figures.activations(IMAGE, [("map", LABELS / 20)] * 9),
+    "activations": lambda: figures.activations(IMAGE, [("map", LABELS / 20, LABELS / 40)] * 9),
     "errors": lambda: plots.errors({"fcn8s": ERRORS, "deconvnet": ERRORS}, METHODS),
     "diagnosis": lambda: plots.diagnosis(PARTS),
-    "figure2": lambda: architecture.figure2(LAYERS),
+    "class_differences": lambda: plots.class_differences({"cat": Estimate(1.0, (-1.0, 3.0), 0.5, (1.0,))}, "points"),
+    "figure2": lambda: architecture.figure2({"one": LAYERS}),
     "figure3": architecture.figure3,
 }
 
@@ -238,8 +242,10 @@ def test_figure4_has_the_papers_ten_panels():
     figure = figures.activations(picture, decoder_energy.figure4_panels(net, picture, target))
     panels = ["input", "14×14 last deconvolution"]
     panels += [f"{n}×{n} {what}" for n in (28, 56, 112, 224) for what in ("unpooling", "last deconvolution")]
-    assert titles(figure) == [f"({i}) {title}" for i, title in zip("abcdefghij", panels, strict=True)]
-    assert [axis.images[0].cmap.name for axis in figure.axes[1:]] == ["jet"] * 9
+    shown = [axis for axis in figure.axes if axis.images]
+    named = [f"({i}) {title}" for i, title in zip("abcdefghij", panels, strict=True)]
+    assert [title for title in titles(figure) if title] == named
+    assert [axis.images[0].cmap.name for axis in shown[1:]] == ["viridis"] * 18  # the selected and the median channel
 
 
 def test_figure5_has_both_networks_and_a_colour_bar(val):

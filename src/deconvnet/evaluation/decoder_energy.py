@@ -151,20 +151,25 @@ def as_counts(tables: tuple[pd.DataFrame, ...], names: list[str], method: str = 
     }
 
 
-def representative(maps: torch.Tensor, target: np.ndarray) -> np.ndarray:
-    """(C, H, W) → the channel with the most energy on the target (s, s) less the energy off it, scaled to 0–1."""
+def selected_and_median(maps: torch.Tensor, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(C, H, W) → two channels, by their energy on the target (s, s) less that off it: the highest, and the median one.
+    Both are divided by the larger of their maxima, so that they can be compared.
+    """
     mask = F.adaptive_avg_pool2d(torch.from_numpy(target)[None].float(), maps.shape[-2:])[0].to(maps)
-    best = (maps.square() * (2 * mask - 1)).sum(dim=(1, 2)).argmax()
-    chosen = maps[best].cpu().numpy()
-    return chosen / max(chosen.max(), 1e-12)
+    order = (maps.square() * (2 * mask - 1)).sum(dim=(1, 2)).argsort(stable=True)
+    chosen, median = (maps[order[k]].cpu().numpy() for k in (-1, len(order) // 2))
+    scale = max(chosen.max(), median.max(), 1e-12)
+    return chosen / scale, median / scale
 
 
-def figure4_panels(net: DeconvNet, picture: np.ndarray, target: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """(title, map) of the paper's nine: the coarsest deconvolution, then unpooling and deconvolution of each level."""
+def figure4_panels(net: DeconvNet, picture: np.ndarray, target: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(title, selected channel, median channel) of the paper's nine: the coarsest deconvolution, then unpooling and
+    deconvolution of each level.
+    """
     maps, _ = forward(net, picture[None])
     panels = []
     for name in layer_names(net)[1:]:
         side = maps[name].shape[-1]
         kind = "unpooling" if name.startswith("unpool") else "last deconvolution"
-        panels.append((f"{side}×{side} {kind}", representative(maps[name][0], target)))
+        panels.append((f"{side}×{side} {kind}", *selected_and_median(maps[name][0], target)))
     return panels

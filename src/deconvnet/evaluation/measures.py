@@ -31,6 +31,17 @@ def iou(method: str, kind: str = "counts") -> Measure:
     return measure
 
 
+def class_iou(method: str, label: int) -> Measure:
+    """IoU of one class, NaN where neither the ground truth nor the method has it."""
+
+    def measure(run: PerImageCounts, weights: Weights) -> np.ndarray:
+        hits, ground_truth, predicted = (weights @ run[key("counts", method)][:, :, label].astype(float)).T
+        with np.errstate(invalid="ignore"):
+            return 100 * hits / (ground_truth + predicted - hits)
+
+    return measure
+
+
 def object_mean(run: PerImageCounts, weights: Weights, values: np.ndarray, images: np.ndarray) -> np.ndarray:
     """The mean of a value of objects, each weighted by its image; objects without a value (NaN) are left out."""
     known = np.isfinite(values)

@@ -69,30 +69,46 @@ def layers(net: DeconvNet) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figure2(table: pd.DataFrame) -> Figure:
-    """A slab for each layer: its height grows with the square root of its map's side, its width with the logarithm of
-    its channels, which stand below, once for neighbours that are alike.
+def figure2(networks: dict[str, pd.DataFrame]) -> Figure:
+    """A row for each network, {title: its `layers`}, on one scale: a slab for each layer, whose height grows with the
+    square root of its map's side, its width with the logarithm of its channels, which stand below, once for neighbours
+    that are alike. Arrows are the switches: where a pooling found its maxima, the unpooling puts them back.
     """
-    figure, axis = plt.subplots(figsize=(12, 3.4), layout="constrained")
-    x, top = 0.0, table["side"].max() ** 0.5
+    figure, axes = plt.subplots(
+        len(networks), 1, figsize=(12, 3.9 * len(networks)), layout="constrained", squeeze=False
+    )
+    top = max(table["side"].max() for table in networks.values()) ** 0.5
+    ends = [slabs(axis, table) for axis, table in zip(axes[:, 0], networks.values(), strict=True)]
+    for axis, title in zip(axes[:, 0], networks, strict=True):
+        axis.set(xlim=(-0.3, max(ends)), ylim=(-top / 2 - 2, top / 2 + 5))
+        axis.axis("off")
+        axis.set_title(title, fontsize=10, loc="left")
+    patches = [Patch(color=colour, label=kind) for kind, colour in COLOURS.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    return figure
+
+
+def slabs(axis: plt.Axes, table: pd.DataFrame) -> float:
+    """The layers of one network from left to right; returns where they end."""
+    x, last, pooled = 0.0, None, {}
     alike = (table[["side", "channels"]].diff() != 0).any(axis=1).cumsum()
-    last = None
     for _, group in table.groupby(alike):
         start, height = x, max(group["side"].iloc[0] ** 0.5, 0.6)
         for row in group.itertuples():
             width = 0.12 * max(len(bin(row.channels)) - 5, 1)
             axis.add_patch(Rectangle((x, -height / 2), width, height, fc=COLOURS[row.type], ec="white", lw=0.6))
+            at = x + width / 2, height / 2
+            if row.type == "pooling":
+                pooled[row.layer[4:]] = at
+            elif row.type == "unpooling":
+                style = {"arrowstyle": "->", "color": "0.55", "lw": 0.9, "connectionstyle": "arc3,rad=-0.12"}
+                axis.annotate("", at, pooled[row.layer[6:]], arrowprops=style | {"shrinkA": 12, "shrinkB": 12})
             x += width + 0.12
         if row.side != last:
             axis.text(start, height / 2 + 0.3, f"{row.side}×{row.side}", fontsize=8, ha="left", va="bottom")
         last = row.side
-        middle = (start + x - 0.12) / 2
-        axis.text(middle, -height / 2 - 0.4, str(row.channels), fontsize=8, ha="center", va="top")
-    axis.set(xlim=(-0.3, x), ylim=(-top / 2 - 2, top / 2 + 2))
-    axis.axis("off")
-    patches = [Patch(color=colour, label=kind) for kind, colour in COLOURS.items()]
-    figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
-    return figure
+        axis.text((start + x - 0.12) / 2, -height / 2 - 0.4, str(row.channels), fontsize=8, ha="center", va="top")
+    return x
 
 
 def numbers(axis: plt.Axes, values: torch.Tensor, title: str, marked: torch.Tensor | None = None) -> None:

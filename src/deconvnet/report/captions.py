@@ -70,22 +70,24 @@ FIGURES = [
     Figure("figure1", "Figure 1, the limits of FCN", "(a) Large objects that FCN-8s labels inconsistently: part of "
            "them as their class, part as another object's; (b) images with the most small objects of which it finds no "
            "pixel. Selected by these rules.", "figures"),
-    Figure("figure2", "Figure 2, the architecture", "Drawn from the network object: block height ∝ √(side of "
-           "the map), width ∝ log(channels); the number of channels is printed below.",
-           "figures"),
+    Figure("figure2", "Figure 2, the architecture", "The paper's network and this one, drawn from the network objects: "
+           "block height ∝ √(side of the map), width ∝ log(channels); the number of channels is printed below. Arrows: "
+           "the switches of each pooling go to its unpooling.", "figures"),
     Figure("figure3", "Figure 3, unpooling and deconvolution", "Pooling keeps switches, unpooling uses them; "
            "convolution sums 3×3 inputs, deconvolution spreads each input over 3×3 outputs. The numbers are torch's.",
            "figures"),
     Figure("figure4", "Figure 4, inside the decoder", "Activations for the largest bicycle of val (or the largest "
            "object, if there is none), from the coarsest deconvolution to the last: of each layer the channel with the "
-           "most energy on the object less the energy off it, scaled to its own maximum. Energy is the sum of the "
-           "squared activations.", "decoder"),
+           "most energy on the object less the energy off it, and below it the median channel by that, on one scale. "
+           "Energy is the sum of the squared activations. The paper shows the most representative channel of each, and "
+           "does not define that.", "decoder"),
     Figure("figure5", "Figure 5, class probabilities", "The probability of dog and of bicycle by both networks, where "
            "val has the largest of each; dark is 0, yellow 1.", "figures"),
     Figure("figure6", "Figure 6, instance-wise prediction", "The result as proposals are added from the largest to the "
            "smallest, in the images of val with the most objects.", "proposal_study"),
     Figure("figure7", "Figure 7, results", "Images of val by the mean IoU of single images: (a) DeconvNet furthest "
-           "above FCN-8s, (b) furthest below, (c) the ensemble furthest above both.", "figures"),
+           "above FCN-8s, (b) furthest below, (c) the ensemble furthest above both, (d) drawn at random of the others."
+           " Mean IoU is that of the image.", "figures"),
     Figure("figure7_errors", "Where the errors are", "The images of figure 7: pixels missed, invented and confused.",
            "figures"),
     Figure("errors", "Kinds of error", "Pixels missed (an object predicted as background), invented (background "
@@ -94,6 +96,10 @@ FIGURES = [
            "for each training.", "results"),
     Figure("diagnosis", "Which part loses it", "What DeconvNet's mean IoU gains if one part of inference is given by "
            "the ground truth, or done in another way; with 95 % intervals, and a dot for each training.", "results"),
-    Figure("overlays", "Overlays", "The first images of val, with half-transparent labels.", "figures"),
-    Figure("per_class", "IoU of each class", "The five methods, class by class, in this training.", "results"),
+    Figure("failures", "Failures", "The images of val where EDeconvNet+CRF has the lowest mean IoU, and how it errs "
+           "there.", "figures"),
+    Figure("overlays", "Images that nobody selected", "The first images of val. Mean IoU is that of the image.",
+           "figures"),
+    Figure("per_class", "DeconvNet against FCN-8s, class by class", "IoU of each class by DeconvNet less that by "
+           "FCN-8s, the lowest first, with 95 % intervals, and a dot for each training.", "results"),
 ]  # fmt: skip

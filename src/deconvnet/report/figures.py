@@ -216,16 +216,20 @@ def bars(table: pd.DataFrame, ylabel: str, title: str) -> Figure:
     return figure
 
 
-def activations(picture: np.ndarray, panels: list[tuple[str, np.ndarray]]) -> Figure:
-    """Figure 4: the input and maps (values in 0–1), lettered, in the paper's jet colours."""
+def activations(picture: np.ndarray, panels: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
+    """Figure 4: the input, and of each layer two maps below each other, with values up to 1; lettered as in the paper."""
     columns = (len(panels) + 2) // 2
-    figure, axes = plt.subplots(2, columns, figsize=(2 * columns, 4.6), layout="constrained")
+    figure, axes = plt.subplots(4, columns, figsize=(2 * columns, 8.4), layout="constrained")
     axes[0, 0].imshow(picture)
-    for axis, (_, values) in zip(axes.flat[1:], panels, strict=False):
-        axis.imshow(values, cmap="jet", vmin=0, vmax=1, interpolation="nearest")
-    for axis, letter, (title, _) in zip(axes.flat, "abcdefghij", [("input", picture), *panels], strict=False):
-        axis.set_title(f"({letter}) {title}", fontsize=8)
+    axes[0, 0].set_title("(a) input", fontsize=8)
+    for k, (letter, (title, *maps)) in enumerate(zip("bcdefghij", panels, strict=False), start=1):
+        for axis, values in zip(axes[2 * (k // columns) :, k % columns], maps, strict=False):
+            axis.imshow(values, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
+        axes[2 * (k // columns), k % columns].set_title(f"({letter}) {title}", fontsize=8)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.set_visible(bool(axis.images))
+    for row, column in ((0, 1), (2, 0)):
+        axes[row, column].set_ylabel("selected channel", fontsize=8)
+        axes[row + 1, column].set_ylabel("median channel", fontsize=8)
     return figure

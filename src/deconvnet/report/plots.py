@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 
 from deconvnet.claims.curves import Curves, Point
 from deconvnet.claims.judge import bounds
+from deconvnet.evaluation.bootstrap import Estimate
 from deconvnet.evaluation.errors import KINDS, POOLED
 from deconvnet.report.figures import LINES, say_if_empty
 
@@ -128,6 +129,23 @@ def bar(axis: plt.Axes, x: np.ndarray, found: list[dict], width: float, colour: 
     for at, f in zip(x, found, strict=True):
         if len(f["per_seed"]) > 1:
             axis.plot(np.full(len(f["per_seed"]), at), f["per_seed"], ".", color="black", ms=2.5, alpha=0.7)
+
+
+def class_differences(found: dict[str, Estimate], label: str) -> Figure:
+    """errors.class_differences, the lowest first: a dot with its interval for each class, small ones for trainings."""
+    known = {name: e for name, e in found.items() if np.isfinite(e.value)}
+    rows = sorted(known.items(), key=lambda item: item[1].value)
+    figure, axis = plt.subplots(figsize=(7, 0.22 * len(rows) + 1), layout="constrained")
+    for y, (_, e) in enumerate(rows):
+        axis.plot(e.ci, [y, y], color=LINES[0], lw=1.2)
+        axis.plot(e.per_seed, [y] * len(e.per_seed), ".", color="0.35", ms=4)
+        axis.plot(e.value, y, "o", color=LINES[0], ms=5)
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
+    axis.set_xlabel(label, fontsize=9)
+    axis.grid(axis="x", alpha=0.3)
+    say_if_empty(axis, [e.value for _, e in rows])
+    return figure
 
 
 def diagnosis(parts: dict[str, dict]) -> Figure:

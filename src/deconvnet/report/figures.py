@@ -217,7 +217,7 @@ def bars(table: pd.DataFrame, ylabel: str, title: str) -> Figure:
 
 
 def activations(picture: np.ndarray, panels: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
-    """Figure 4: the input, and of each layer two maps below each other, with values up to 1; lettered as in the paper."""
+    """Figure 4: the input, and of each layer two maps below each other, with values up to 1, lettered as the paper."""
     columns = (len(panels) + 2) // 2
     figure, axes = plt.subplots(4, columns, figsize=(2 * columns, 8.4), layout="constrained")
     axes[0, 0].imshow(picture)

@@ -74,7 +74,7 @@ class Solver(Section):
     bias_lr_factor: Positive  # for the biases of convolutions and deconvolutions
     bias_decay: bool
     encoder_lr_factor: Positive  # for all parameters of the encoder
-    blocks_lr_factor: Annotated[float, Field(ge=0)] = 1.0  # besides, for its blocks: all but fc6 and fc7; 0: frozen
+    blocks_lr_factor: Positive = 1.0  # a further one, for its convolutions alone: all but fc6 and fc7
     schedule: Literal["step", "plateau", "cosine"]
     step_size: Count  # iterations between two drops to a tenth, schedule "step"
     eval_every: Count  # iterations between two evaluations on dev, schedule "plateau"
@@ -215,9 +215,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        trained = (
-            self.backbone.source in ("train", "file") and self.backbone.iterations + self.backbone.proposal_iterations
-        )
+        iterations = self.backbone.iterations + self.backbone.proposal_iterations
+        trained = self.backbone.source in ("train", "file") and iterations
         if trained and self.fcn.iterations and self.weights.fcn8s.source == "backbone" and not self.fcn.batch_norm:
             raise ValueError("a backbone that is trained here has batch norm, which fcn.batch_norm false would drop")
         for name in SOLVERS:

@@ -26,11 +26,8 @@ def mean_cross_entropy(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tens
 
 def make_optimizer(net: nn.Module, solver: Solver) -> torch.optim.Optimizer:
     """SGD or AdamW with parameter groups: for the encoder and its blocks, and for the biases of (de)convolutions."""
-    factors = {
-        "encoder.blocks": solver.encoder_lr_factor * solver.blocks_lr_factor,
-        "encoder": solver.encoder_lr_factor,
-    }
-    factors[""] = 1.0
+    encoder = solver.encoder_lr_factor
+    factors = {"encoder.blocks": encoder * solver.blocks_lr_factor, "encoder": encoder, "": 1}  # the first that fits
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for path, module in net.named_modules():
         for name, parameter in module.named_parameters(recurse=False):

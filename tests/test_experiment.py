@@ -45,6 +45,13 @@ def test_every_other_setting_is_in_it(section, key, value):
     assert id_of((section, key, value)) != id_of()
 
 
+def test_an_optional_setting_counts_if_it_departs_from_its_default():
+    """So that a new one leaves the ids of earlier results as they are."""
+    changed = [params.merge(params.compose("icons"), {"stage1": {"blocks_lr_factor": f}}) for f in (1, 0.5)]
+    same, other = (experiment.experiment_id(params.validate(s, "test"), ROOT / "no run") for s in changed)
+    assert same == id_of() != other
+
+
 def test_a_setting_of_each_section_was_tried():
     assert {section for section, _, _ in CHANGES} == Params.model_fields.keys() - {"profile", "report"}
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchvision.models import vgg16
 
 from deconvnet import DeconvNet, FCN8s
-from deconvnet.config import schema
+from deconvnet.config import params, schema
 from deconvnet.config.errors import UserError
 from deconvnet.networks import fuse, weights
 from deconvnet.networks.deconvnet import Encoder
@@ -249,7 +249,7 @@ def test_vgg16_has_weights_for_every_convolution_of_the_encoder(paper_net):
 
 def test_a_smaller_encoder_refuses_vgg16s_weights():
     with pytest.raises(UserError, match="source: train"):
-        weights.start_from_vgg16(Encoder(NARROW, 1, 1, None, 1.0))
+        weights.start_from_vgg16(Encoder(NARROW, 1, 1, None, 1.0), params.load().backbone)
 
 
 @pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("invalid hash value")])

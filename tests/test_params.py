@@ -171,13 +171,14 @@ def test_all_wrong_values_are_named():
     [
         ("fcn", {"batch_size": 30, "micro_batches": 4}, "fcn.batch_size 30 is not a multiple of fcn.micro_batches 4"),
         ("stage2", {"resize_before_crop": 63}, "stage2.resize_before_crop 63 is smaller than network.size 64"),
-        ("backbone", {"source": "caffe"}, "backbone.source caffe needs a backbone.path"),
-        ("backbone", {"path": "vgg.caffemodel"}, "backbone.source caffe needs a backbone.path"),
+        ("backbone", {"source": "caffe"}, "backbone: value error, sources caffe and file need a path"),
+        ("backbone", {"path": "vgg.caffemodel"}, "backbone: value error, sources caffe and file need a path"),
         ("proposals", {"edges": "forest"}, "edges forest needs forest, a path or an address"),
         ("weights", {"fcn8s": {"source": "caffe", "path": None}}, "weights.fcn8s: value error, source caffe needs a"),
         ("network", {"size": 72}, "size 72 is not a multiple of 32"),
         ("stage2", {"min_iou": None}, "stage2 needs min_iou and negatives_among"),
         ("stage2", {"negatives_among": None}, "stage2 needs min_iou and negatives_among"),
+        ("fcn", {"batch_norm": False}, "batch norm, which fcn.batch_norm false would drop"),
     ],
 )
 def test_values_that_do_not_fit_together_are_named(section, values, problem):

@@ -113,6 +113,10 @@ def test_parameter_groups_follow_the_release():
     assert options["encoder.fc6.conv.bias"] == (0.01, 0)
     options = options_of(net, solver(lr=0.01, weight_decay=5e-4, bias_lr_factor=1.0, bias_decay=True))
     assert set(options.values()) == {(0.01, 5e-4)}
+    options = options_of(net, solver(lr=0.01, bias_lr_factor=2.0, encoder_lr_factor=0.5, blocks_lr_factor=0.1))
+    assert options["encoder.blocks.0.conv1_1.conv.weight"][0] == pytest.approx(0.0005)
+    assert options["encoder.blocks.0.conv1_1.conv.bias"][0] == pytest.approx(0.001)
+    assert [options[f"{name}.conv.weight"][0] for name in ("encoder.fc6", "fc6_deconv")] == [0.005, 0.01]
 
 
 def test_frozen_parameters_are_left_out():

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[float, Field(ge=0, le=255)]  # of a pixel
 
 
 class Section(BaseModel):
@@ -73,6 +74,7 @@ class Solver(Section):
     bias_lr_factor: Positive  # for the biases of convolutions and deconvolutions
     bias_decay: bool
     encoder_lr_factor: Positive  # for all parameters of the encoder
+    blocks_lr_factor: Positive = 1.0  # a further one, for its convolutions alone: all but fc6 and fc7
     schedule: Literal["step", "plateau", "cosine"]
     step_size: Count  # iterations between two drops to a tenth, schedule "step"
     eval_every: Count  # iterations between two evaluations on dev, schedule "plateau"
@@ -93,13 +95,24 @@ class Boundaries(Solver):
 
 
 class Backbone(Solver):
-    source: Literal["vgg16", "caffe", "train", "none"]  # train: a crop classifier; none: random
-    path: str | None  # of VGG-16's .caffemodel; source caffe only
+    source: Literal["vgg16", "caffe", "file", "train", "none"]  # train: a crop classifier; none: random
+    path: str | None  # of VGG-16's .caffemodel, or .npz or .safetensors file; sources caffe and file only
+    channel_order: Literal["RGB", "BGR"] | None = None  # of the pixels that the file's first layer takes
+    mean: tuple[Level, Level, Level] | None = None  # that is taken off these pixels, in their order
     context: Positive
     square_boxes: bool
     resize_before_crop: Count | None
     proposal_iterations: Annotated[int, Field(ge=0)]  # on stage 2's crops, after `iterations` on stage 1's
     colour_augmentation: bool  # channels are permuted; half of the crops are inverted
+
+    @model_validator(mode="after")
+    def _file_is_described(self) -> Self:
+        if (self.source in ("caffe", "file")) != (self.path is not None):
+            raise ValueError("sources caffe and file need a path, the others none")
+        of_file = {"channel_order": self.channel_order, "mean": self.mean}
+        if wrong := [key for key, value in of_file.items() if (self.source == "file") != (value is not None)]:
+            raise ValueError(f"source file needs channel_order and mean, the others neither: {' and '.join(wrong)}")
+        return self
 
 
 class Crops(Solver):
@@ -202,8 +215,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if (self.backbone.source == "caffe") != (self.backbone.path is not None):
-            raise ValueError("backbone.source caffe needs a backbone.path, the other sources none")
+        iterations = self.backbone.iterations + self.backbone.proposal_iterations
+        trained = self.backbone.source in ("train", "file") and iterations
+        if trained and self.fcn.iterations and self.weights.fcn8s.source == "backbone" and not self.fcn.batch_norm:
+            raise ValueError("a backbone that is trained here has batch norm, which fcn.batch_norm false would drop")
         for name in SOLVERS:
             solver = getattr(self, name)
             if solver.batch_size % solver.micro_batches:

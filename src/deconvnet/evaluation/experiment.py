@@ -26,7 +26,8 @@ def data_hash(root: Path = ROOT) -> str | None:
 
 def experiment_id(settings: Params, root: Path = ROOT) -> str:
     """8 hexadecimal digits for the settings and the data of the run in the folder `root`."""
-    sections = settings.model_dump(mode="json", exclude=NO_SETTINGS_OF_RESULTS)
+    # Optional settings at their defaults are as if absent: a new one leaves the ids of earlier results valid.
+    sections = settings.model_dump(mode="json", exclude=NO_SETTINGS_OF_RESULTS, exclude_defaults=True)
     for section in sections.values():
         if "lr" in section:  # a training
             del section["seed"]

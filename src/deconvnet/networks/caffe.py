@@ -185,7 +185,11 @@ def convert(network: nn.Module, layers: dict[str, list[np.ndarray]]) -> dict[str
 
 def load(network: nn.Module, path: Path) -> nn.Module:
     """`network` with the weights of a .caffemodel. Raises UserError, as `read` and `convert` do."""
-    network.load_state_dict(convert(network, read(path)))
+    layers = read(path)
+    try:
+        network.load_state_dict(convert(network, layers))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     return network
 
 

@@ -1,7 +1,7 @@
 """Weights: where the encoder's come from, and how they are saved and loaded.
 
-The paper starts from VGG-16 trained on ILSVRC (section 3.1). Profiles of VGG's shape take torchvision's plain VGG-16;
-the small ones train a classifier of crops, which takes the place of ImageNet. Weights are safetensors files, so
+The paper starts from VGG-16 trained on ILSVRC (section 3.1). Profiles of VGG's shape take it from torchvision or from
+a file; the small ones train a classifier of crops, which takes the place of ImageNet. Weights are safetensors files, so
 that loading one never executes anything.
 """
 
@@ -17,8 +17,8 @@ from torch import nn
 from deconvnet.config import machine
 from deconvnet.config.errors import UserError
 from deconvnet.config.paths import MODELS
-from deconvnet.config.schema import Weights
-from deconvnet.networks import caffe
+from deconvnet.config.schema import Backbone, Weights
+from deconvnet.networks import caffe, vgg_file
 from deconvnet.networks.deconvnet import VGG16, Encoder
 from deconvnet.utils.files import write_atomic
 
@@ -69,18 +69,21 @@ def download_vgg16() -> nn.Module:
         ) from None
 
 
-def start_from_vgg16(encoder: Encoder, path: str | None = None) -> None:
-    """ImageNet weights into the encoder's convolutions: of the .caffemodel at `path`, or torchvision's.
+def start_from_vgg16(encoder: Encoder, backbone: Backbone) -> list[str]:
+    """ImageNet weights into the encoder's convolutions, from the source that the settings name: vgg16, caffe or file.
 
-    Raises UserError.
+    Returns the layers that keep their own initial weights: fc6 and fc7 if a file has none that fit. Raises UserError.
     """
     if encoder.shape != VGG16:
         raise UserError("VGG-16's weights need network.blocks of VGG-16; a smaller network needs source: train.")
-    if path is None:
+    if backbone.source == "vgg16":
         state = vgg16_state(encoder, download_vgg16())
+    elif backbone.source == "caffe":
+        state = caffe.load(plain_encoder(encoder), Path(backbone.path)).state_dict()
     else:
-        state = caffe.convert(plain_encoder(encoder), caffe.read(Path(path)))
+        state = vgg_file.vgg_state(encoder, Path(backbone.path), backbone.channel_order, backbone.mean)
     encoder.load_state_dict(state, strict=False)
+    return [name for name in ("fc6", "fc7") if f"{name}.conv.weight" not in state]
 
 
 def initialise(net: nn.Module, weights: Weights) -> nn.Module:

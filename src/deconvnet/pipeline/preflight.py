@@ -68,24 +68,23 @@ def check_test_list(root: Path) -> None:
 
 
 def check_weights(settings: Params) -> None:
-    """Reads the .caffemodel files that the settings name, before anything else takes hours. Raises UserError."""
+    """Reads the files of weights that the settings name, before anything else takes hours. Raises UserError."""
     from deconvnet.networks import build, caffe, weights  # late: seconds, and most runs have no such file
 
+    def load_backbone(path: Path) -> None:
+        backbone = settings.backbone.model_copy(update={"path": path})
+        weights.start_from_vgg16(build.make_deconvnet(settings).encoder, backbone)
+
     files = (
-        (settings.backbone.path, lambda: weights.plain_encoder(build.make_deconvnet(settings).encoder)),
-        (settings.weights.deconvnet.path, lambda: build.make_deconvnet(settings)),
-        (settings.weights.fcn8s.path, lambda: build.make_fcn(settings)),
+        (settings.backbone.path, load_backbone),
+        (settings.weights.deconvnet.path, lambda path: caffe.load(build.make_deconvnet(settings), path)),
+        (settings.weights.fcn8s.path, lambda path: caffe.load(build.make_fcn(settings), path)),
     )
-    for path, make in files:
-        if not path:
-            continue
-        if not (ROOT / path).is_file():
-            raise UserError(f"{path} does not exist: put the .caffemodel there, or name another path in conf/.")
-        layers = caffe.read(ROOT / path)
-        try:
-            caffe.convert(make(), layers)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+    for path, load in files:
+        if path and not (ROOT / path).is_file():
+            raise UserError(f"{path} does not exist: put the file there, or name another path in conf/.")
+        if path:
+            load(ROOT / path)
 
 
 def list_source(settings: Params, path: Path) -> None:

@@ -76,15 +76,18 @@ def fcn(settings: Params) -> Recipe:
 
 
 def backbone(settings: Params) -> dict[str, Recipe]:
-    """The phases of the backbone's training: a classifier of object crops, then of proposal crops. Empty unless
-    `backbone.source` is train.
+    """The phases of the backbone's training: a classifier of object crops, then of proposal crops.
+
+    `backbone.source` train starts it from random weights, file from the file's; with any other there are no phases.
     """
     solver = settings.backbone
     torch.manual_seed(solver.seed)
     net = build.make_classifier(settings)
     update = {"iterations": solver.proposal_iterations, "seed": solver.seed + 10}
     phases = {"objects": (1, solver), "proposals": (2, solver.model_copy(update=update))}
-    phases = {k: v for k, v in phases.items() if v[1].iterations and solver.source == "train"}
+    phases = {k: v for k, v in phases.items() if v[1].iterations and solver.source in ("train", "file")}
+    if phases and solver.source == "file":
+        weights.start_from_vgg16(net.encoder, solver)
     images = {split: split_images(split) for split in ("train", "dev") if phases}
     recipes, first_step = {}, 0
     for phase, (number, part) in phases.items():

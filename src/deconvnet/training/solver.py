@@ -25,19 +25,22 @@ def mean_cross_entropy(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tens
 
 
 def make_optimizer(net: nn.Module, solver: Solver) -> torch.optim.Optimizer:
-    """SGD or AdamW with parameter groups: for the encoder, and for the biases of (de)convolutions."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """SGD or AdamW with parameter groups: for the encoder and its blocks, and for the biases of (de)convolutions."""
+    encoder = solver.encoder_lr_factor
+    factors = {"encoder.blocks": encoder * solver.blocks_lr_factor, "encoder": encoder, "": 1}  # the first that fits
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for path, module in net.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
                 # Batch norm's shift is no bias here: it is decayed like its scale.
                 is_bias = name == "bias" and not isinstance(module, nn.BatchNorm2d)
-                groups.setdefault((path.startswith("encoder"), is_bias), []).append(parameter)
+                part = next(part for part in factors if path.startswith(part))
+                groups.setdefault((part, is_bias), []).append(parameter)
     # The release's Caffe adds decay once to the sum of the micro-batches' gradients, then divides by their number.
     decay = solver.weight_decay / (solver.micro_batches if solver.weight_decay_scaling == "caffe" else 1)
     options = []
-    for (in_encoder, is_bias), parameters in groups.items():
-        lr = solver.lr * (solver.encoder_lr_factor if in_encoder else 1) * (solver.bias_lr_factor if is_bias else 1)
+    for (part, is_bias), parameters in groups.items():
+        lr = solver.lr * factors[part] * (solver.bias_lr_factor if is_bias else 1)
         weight_decay = decay if solver.bias_decay or not is_bias else 0.0
         options.append({"params": parameters, "lr": lr, "weight_decay": weight_decay})
     if solver.optimizer == "sgd":

@@ -103,10 +103,12 @@ def test_it_is_written_only_if_a_tensor_or_a_number_has_changed(a_run):
 
 def test_a_run_that_is_not_finished_is_refused_with_what_to_do(a_run):
     (a_run / "reports" / "metrics.json").unlink()
-    with pytest.raises(UserError, match=r"metrics\.json does not exist: the run is not finished\. make repro"):
+    with pytest.raises(
+        UserError, match=r"metrics\.json does not exist, the run is not finished: make repro PROFILE=smoke, then"
+    ):
         release.release(a_run)
     (a_run / "models" / "fcn8s.safetensors").unlink()
-    with pytest.raises(UserError, match=r"no .*fcn8s\.safetensors: make repro PROFILE=smoke trains it"):
+    with pytest.raises(UserError, match=r"no .*fcn8s\.safetensors: make repro PROFILE=smoke, then make release"):
         release.release(a_run)
     assert not (a_run / "weights").exists()
 
@@ -188,7 +190,7 @@ def test_other_files_are_refused_in_a_sentence(a_run, tmp_path):
     (tmp_path / "other.safetensors").write_bytes(weights_file.pack({"fcn8s": states["boundaries"]}, card))
     with pytest.raises(UserError, match="does not hold the network fcn8s that its card describes"):
         Predictor("fcn8s", weights=tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match="There is no method 'unet'. Known: fcn8s"):
+    with pytest.raises(UserError, match=r"There is no method 'unet'\. Known: fcn8s"):
         Predictor("unet", weights=path)
 
 

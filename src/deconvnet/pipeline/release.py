@@ -9,6 +9,8 @@ Both are written only if a tensor or a number has changed: the commit alone does
 import argparse
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -38,7 +40,10 @@ def release(folder: Path) -> tuple[Path, bool]:
     run = trained.Run(folder)
     path = folder / "weights" / f"{run.settings.profile}.safetensors"
     networks = {name: load_file(file) for name, file in model_files(folder, run.settings).items()}
-    made_by = provenance.known(folder).get("commit")
+    made_by = provenance.known(folder)
+    made_by = (
+        None if made_by.get("dirty") else made_by.get("commit")
+    )  # with uncommitted changes it is not that commit's
     content = weights_file.pack(networks, card(run, made_by))
     if path.is_file():
         known, _ = weights_file.read(path)
@@ -49,12 +54,26 @@ def release(folder: Path) -> tuple[Path, bool]:
     return path, True
 
 
+def require_finished(folder: Path, profile: str) -> None:
+    """Raises UserError unless networks and numbers are of one run, and of today's code and settings, as DVC sees it."""
+    command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", "evaluate"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=True)
+    if changed := json.loads(done.stdout):
+        raise UserError(
+            f"The run in {folder} is not finished, or code, settings or data have changed since (stages "
+            f"{', '.join(changed)}): {advice(profile)}."
+        )
+
+
+def advice(profile: str) -> str:
+    return f"make repro{'' if profile == DEFAULT else f' PROFILE={profile}'}, then make release"
+
+
 def model_files(folder: Path, settings: Params) -> dict[str, Path]:
     """{network: its file} of a run. Raises UserError if one is missing."""
     files = {name: folder / "models" / f"{name}.safetensors" for name in weights_file.NETWORKS}
     if missing := [str(path) for path in files.values() if not path.is_file()]:
-        profile = "" if settings.profile == DEFAULT else f" PROFILE={settings.profile}"
-        raise UserError(f"The run has no {', '.join(missing)}: make repro{profile} trains it, then make release.")
+        raise UserError(f"The run has no {', '.join(missing)}: {advice(settings.profile)}.")
     return files
 
 
@@ -62,7 +81,7 @@ def card(run: trained.Run, commit: str | None) -> dict:
     """What the weights are: all that is needed to build the networks and to use them, and what they reach on val."""
     s, measured = run.settings, run.folder / "reports" / "metrics.json"
     if not measured.is_file():
-        raise UserError(f"{measured} does not exist: the run is not finished. make repro ends it.")
+        raise UserError(f"{measured} does not exist, the run is not finished: {advice(s.profile)}.")
     metrics = json.loads(measured.read_text(encoding="utf-8"))
     return {
         "profile": s.profile,
@@ -105,7 +124,10 @@ def describe(name: str, content: bytes, card: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deconvnet.pipeline.release", description=__doc__.split("\n")[0])
     parser.add_argument("--profile", default=DEFAULT)
-    path, changed = release(trained.run_folder(parser.parse_args().profile))
+    profile = parser.parse_args().profile
+    folder = trained.run_folder(profile)
+    require_finished(folder, profile)
+    path, changed = release(folder)
     print(f"{path}: {'written' if changed else 'nothing has changed'}, {path.stat().st_size / 1e6:.1f} MB.")
 
 

@@ -40,18 +40,18 @@ def release(folder: Path) -> tuple[Path, bool]:
     run = trained.Run(folder)
     path = folder / "weights" / f"{run.settings.profile}.safetensors"
     networks = {name: load_file(file) for name, file in model_files(folder, run.settings).items()}
-    made_by = provenance.known(folder)
-    made_by = (
-        None if made_by.get("dirty") else made_by.get("commit")
-    )  # with uncommitted changes it is not that commit's
-    content = weights_file.pack(networks, card(run, made_by))
-    if path.is_file():
-        known, _ = weights_file.read(path)
-        if weights_file.pack(networks, card(run, known["commit"])) == path.read_bytes():
-            return path, False
-    write_atomic(path, content)
-    write_atomic(path.with_name("README.md"), describe(path.name, content, card(run, made_by)).encode())
-    return path, True
+    known = provenance.known(folder)
+    stated = card(run, None if known.get("dirty") else known.get("commit"))  # dirty: it is not that commit's
+    before = path.read_bytes() if path.is_file() else None
+    if before:
+        as_before = stated | {"commit": weights_file.read(path)[0].get("commit")}
+        stated = as_before if weights_file.pack(networks, as_before) == before else stated
+    content = weights_file.pack(networks, stated)
+    page = path.with_name("README.md")
+    for file, text in (path, content), (page, describe(path.name, content, stated).encode()):
+        if not file.is_file() or file.read_bytes() != text:
+            write_atomic(file, text)
+    return path, content != before
 
 
 def require_finished(folder: Path, profile: str) -> None:
@@ -61,7 +61,7 @@ def require_finished(folder: Path, profile: str) -> None:
     if changed := json.loads(done.stdout):
         raise UserError(
             f"The run in {folder} is not finished, or code, settings or data have changed since (stages "
-            f"{', '.join(changed)}): {advice(profile)}."
+            f"{', '.join(sorted(changed))}): {advice(profile)}."
         )
 
 

@@ -115,7 +115,7 @@ def fetch(source: str | Path, sha256: str | None) -> Path:
         return path
     path = Path(source)
     if not path.is_file():
-        raise UserError(f"{path} is no file: name a weights file, or its address.")
+        raise UserError(f"{path} is no file: name a weights file of make release, or its address.")
     if sha256 is not None and (problem := wrong(path)):
         raise UserError(f"{path} is another file than expected: {problem}. Fetch it again, or correct --sha256.")
     return path

@@ -21,7 +21,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PIP_TARGET PIP_PREFI
 export PIP_USER := 0
 export PYTHONNOUSERSITE := 1
 
-.PHONY: moved asked in-git help repro ablations seeds studies verify bench test test-fast check-reports lint lab clean
+.PHONY: moved asked in-git help repro ablations seeds studies verify release evaluate bench test test-fast check-reports lint lab clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -40,6 +40,12 @@ studies: $(VENV)/installed  ## the long studies: what is missing in reports/stud
 
 verify: in-git asked $(VENV)/installed  ## two runs of PROFILE=smoke (default here) or icons in fresh clones: is every output the same?
 	@$(RUN) -m deconvnet.pipeline.verify --profile $(if $(filter command line,$(origin PROFILE)),$(call quoted,PROFILE),smoke)
+
+release: $(VENV)/installed  ## the networks of PROFILE's finished run as one file with a card: weights/icons.safetensors for the default
+	@$(RUN) -m deconvnet.pipeline.release --profile $(call quoted,PROFILE)
+
+evaluate: $(VENV)/installed  ## mean IoU of the five methods by weights/icons.safetensors, without training
+	@$(RUN) -m deconvnet.pipeline.evaluate_weights
 
 bench: $(VENV)/installed  ## speed on this machine, which should be idle, as ratios: reports/benchmarks.md
 	@$(RUN) benchmarks/bench.py

@@ -42,10 +42,9 @@ def explorer(monkeypatch):
     images = {name: np.random.default_rng(i).integers(0, 256, (24, 32, 3), np.uint8) for i, name in enumerate("ab")}
     monkeypatch.setattr(explore.voc, "read_image", lambda root, name: images[name])
     monkeypatch.setattr(explore.voc, "read_labels", lambda root, name: np.zeros((24, 32), np.uint8))
-    monkeypatch.setattr(explore, "load_proposals", lambda split: dict.fromkeys("ab", PROPOSALS))
     made.predictor = SimpleNamespace(**networks, boxes=lambda image: PROPOSALS)
     made.settings, made.kernel = params.validate(params.compose("smoke"), "smoke"), KERNEL
-    made.names, made.max_proposals, made.seen = ["a", "b"], 20, seen
+    made.root, made.names, made.max_proposals, made.seen = None, ["a", "b"], 20, seen
     made.layers = decoder_energy.layer_names(networks["deconvnet"])
     return made.open("a")
 

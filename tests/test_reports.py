@@ -5,11 +5,14 @@ import re
 
 import pandas as pd
 import pytest
+from test_release import MAX_BYTES
 
 from deconvnet.config import params
 from deconvnet.config.paths import REPORTS, ROOT, TABLES
 from deconvnet.evaluation import experiment
 from deconvnet.evaluation.methods import METHODS
+from deconvnet.pipeline import release
+from deconvnet.predict import trained, weights_file
 from deconvnet.report import tables
 
 pytestmark = pytest.mark.reports
@@ -81,6 +84,17 @@ def test_reports_are_of_these_settings():
         patch.setattr(experiment, "data_hash", lambda root: committed["data"])
         assert experiment.experiment_id(settings) == committed["id"]
     assert load("seeds")["experiment"] == load("ablations")["experiment"] == committed["id"]
+
+
+def test_the_weights_that_come_with_the_project_are_of_this_run():
+    """Card, numbers and page; make evaluate says whether they reach those numbers."""
+    card, _ = weights_file.read(trained.SHIPPED)
+    assert card["experiment"] == load("experiment")["id"], "make release"
+    assert card["mean_iou"] == {method: metrics["mean_iou"] for method, metrics in load("metrics").items()}
+    assert params.validate(card["settings"], "card") == params.load()
+    content = trained.SHIPPED.read_bytes()
+    assert len(content) < MAX_BYTES
+    assert (ROOT / "weights" / "README.md").read_text() == release.describe(trained.SHIPPED.name, content, card)
 
 
 def test_learned_boundaries_find_about_as_many_objects_as_gradients():

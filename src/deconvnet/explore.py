@@ -11,15 +11,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from deconvnet.config import paths
 from deconvnet.config.errors import UserError
 from deconvnet.config.schema import Kernel
 from deconvnet.data import photograph, voc
 from deconvnet.evaluation import decoder_energy
 from deconvnet.images import crops
-from deconvnet.images.store import load_proposals
 from deconvnet.inference import aggregate, crf, ensemble
-from deconvnet.predict import Predictor
+from deconvnet.predict import Predictor, scenes
 from deconvnet.report import figures, paper_figures
 
 
@@ -30,24 +28,23 @@ class Explorer:
         self.predictor = Predictor("edeconvnet_crf")
         self.settings, self.kernel = self.predictor.settings, self.predictor.kernel
         self.max_proposals = max_proposals
-        self.names = voc.read_list(paths.VOC, "val")
+        self.root = scenes.val_folder(self.settings)
+        self.names = voc.read_list(self.root, "val")
         self.layers = decoder_energy.layer_names(self.predictor.deconvnet)
 
     def open(self, source: str) -> "Explorer":
         """An image of val by its name, or a picture of yours by its path. Raises UserError."""
         if source in self.names:
-            self.image, self.ground_truth = voc.read_image(paths.VOC, source), voc.read_labels(paths.VOC, source)
-            proposals = load_proposals("val")[source]
+            self.image, self.ground_truth = voc.read_image(self.root, source), voc.read_labels(self.root, source)
         elif Path(source).is_file():
             self.image, self.ground_truth = photograph.reduce(photograph.read(Path(source))), None
-            proposals = self.predictor.boxes(self.image)
         else:
             raise UserError(
                 f"Not found: '{source}' is neither an image of val ({self.names[0]} … {self.names[-1]}) nor a file."
             )
         self.source, self.shown = source, None
         more = self.settings.inference.model_copy(update={"num_proposals": self.max_proposals})
-        self.proposals = aggregate.select_proposals(proposals, self.image.shape[:2], more)
+        self.proposals = aggregate.select_proposals(self.predictor.boxes(self.image), self.image.shape[:2], more)
         net, options = self.predictor.deconvnet, self.settings.inference
         (self.scores,) = aggregate.score_crops(
             net, [self.image], [self.proposals], options.batch_size, options.antialias

@@ -1,7 +1,7 @@
 """Settings of the machine, not of the experiment: environment variables, each with a default that always works.
 
 DECONVNET_PYTHON         the Python of the stages (default: .venv's, else the one that is found as python3)
-DECONVNET_DEVICE         cpu | cuda (default: cuda where there is one)
+DECONVNET_DEVICE         cpu | cuda | mps (default: cuda where there is one)
 DECONVNET_PRECISION      32-true | tf32 (on a GPU) | bf16-mixed (default: 32-true, so that results stay comparable)
 DECONVNET_CORES          worker processes of the stages without a network (default: all cores)
 DECONVNET_CLUSTER        tcp://host:port of a dask scheduler whose workers are used instead (default: none)
@@ -26,6 +26,7 @@ from deconvnet.config.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+DEVICES = ("cpu", "cuda", "mps")
 PRECISIONS = ("32-true", "tf32", "bf16-mixed")
 MAX_WORKERS = 8  # more were not measured, and each keeps two batches in shared memory
 
@@ -50,10 +51,12 @@ def device() -> "torch.device":
     import torch  # late: stages that only need cores() start seconds sooner
 
     name = os.environ.get("DECONVNET_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise UserError(f"DECONVNET_DEVICE must be cpu or cuda, not '{name}'.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("DECONVNET_DEVICE is cuda, but torch sees no GPU on this machine: unset it.")
+    if name not in DEVICES:
+        raise UserError(f"DECONVNET_DEVICE must be cpu, cuda or mps, not '{name}'.")
+    if name != "cpu" and not getattr(torch, name).is_available():
+        raise UserError(
+            f"DECONVNET_DEVICE (or --device) is {name}, but torch sees no such GPU on this machine: unset it."
+        )
     if name == "cuda" and world_size() > 1 and (gpus := torch.cuda.device_count()) <= local_rank():
         raise UserError(
             f"DECONVNET_PROCESSES is {world_size()}, but torch sees {gpus} GPU(s), and each process needs its own."
@@ -62,6 +65,21 @@ def device() -> "torch.device":
     if path := os.environ.get("DECONVNET_USED"):
         note_device(chosen, path)
     return chosen
+
+
+def use_device(name: str) -> None:
+    """Sets this process's device: cpu, cuda, cuda:1 for the second GPU, mps. Raises UserError if it is not there."""
+    import torch
+
+    kind, colon, number = name.partition(":")
+    if kind not in DEVICES or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise UserError(f"The device must be cpu, cuda, cuda:1 (or another GPU's number) or mps, not '{name}'.")
+    os.environ["DECONVNET_DEVICE"] = kind
+    device()
+    if colon:
+        if int(number) >= (gpus := torch.cuda.device_count()):
+            raise UserError(f"There is no {name}: torch sees {gpus} GPU(s) on this machine, cuda:0 to cuda:{gpus - 1}.")
+        torch.cuda.set_device(int(number))  # the one that "cuda" means from here on
 
 
 @cache

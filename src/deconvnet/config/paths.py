@@ -29,6 +29,7 @@ STEPS = ROOT / "data" / "steps"  # label maps of val for more and more proposals
 ABLATIONS = ROOT / "data" / "ablations"
 COUNTS = ROOT / "data" / "counts"  # counts for each image of val, from which intervals are made
 MODELS = ROOT / "models"
+WEIGHTS = ROOT / "weights"  # networks that come with the project
 REPORTS = ROOT / "reports"
 CURVES = REPORTS / "curves"
 TABLES = REPORTS / "tables"

@@ -101,10 +101,15 @@ def grid(
 def add_legend(figure: Figure, labels: list[np.ndarray]) -> None:
     """Names the classes that occur in the label maps, in VOC's colours, below the figure."""
     shown = [int(c) for c in sorted(set().union(*(np.unique(m) for m in labels))) if c != VOID]
-    if not shown:
-        return
-    patches = [Patch(color=colorize(np.array([[c]], np.uint8))[0, 0] / 255, label=CLASSES[c]) for c in shown]
-    figure.legend(handles=patches, loc="outside lower center", ncols=8, fontsize=7, frameon=False)
+    if shown:
+        add_key(figure, {CLASSES[c]: colorize(np.array([[c]], np.uint8))[0, 0] / 255 for c in shown})
+
+
+def add_key(figure: Figure, colours: dict[str, str | np.ndarray]) -> None:
+    """Says below the figure what its colours mean, {name: colour}; as many to a line as it has room for."""
+    patches = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    columns = min(8, max(int(1.2 * figure.get_figwidth()), 2))
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
 
 
 def add_colour_bar(figure: Figure, columns: int, label: str) -> None:

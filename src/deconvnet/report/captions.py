@@ -84,7 +84,8 @@ FIGURES = [
     Figure("figure5", "Figure 5, class probabilities", "The probability of dog and of bicycle by both networks, where "
            "val has the largest of each; dark is 0, yellow 1.", "figures"),
     Figure("figure6", "Figure 6, instance-wise prediction", "The result as proposals are added from the largest to the "
-           "smallest, in the images of val with the most objects.", "proposal_study"),
+           "smallest, in the images of val with several objects whose mean IoU is nearest to the median.",
+           "proposal_study"),
     Figure("figure7", "Figure 7, results", "Images of val by the mean IoU of single images: (a) DeconvNet furthest "
            "above FCN-8s, (b) furthest below, (c) the ensemble furthest above both, (d) drawn at random of the others."
            " Mean IoU is that of the image.", "figures"),

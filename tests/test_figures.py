@@ -11,7 +11,7 @@ import torch
 from matplotlib.colors import to_hex
 
 from deconvnet import DeconvNet
-from deconvnet.data import voc
+from deconvnet.data import classes
 from deconvnet.evaluation import decoder_energy, errors
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.inference import ensemble
@@ -263,7 +263,7 @@ def test_figure7_has_the_papers_columns_and_three_groups(val):
         "(a) DeconvNet better a", "(b) FCN-8s better b", "(c) ensemble above both c"
     ]  # fmt: skip
     assert pictures(figure) == 18
-    assert {text.get_text() for text in figure.legends[0].texts} <= set(voc.CLASSES)
+    assert {text.get_text() for text in figure.legends[0].texts} <= set(classes.VOC_NAMES)
 
 
 @pytest.mark.parametrize("make", DRAWN.values(), ids=DRAWN)

@@ -13,7 +13,7 @@ from test_validate import random_files
 
 from deconvnet import predict
 from deconvnet.config.errors import UserError
-from deconvnet.data import photograph, voc
+from deconvnet.data import classes, photograph
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def run(monkeypatch, tmp_path):
         def scores(self, image):
             assert max(image.shape) <= photograph.MAX_SIDE_PX
             scores = np.zeros((21, *image.shape[:2]), np.float32)
-            scores[voc.CLASSES.index("chair"), len(image) // 2 :] = 1
+            scores[classes.VOC_NAMES.index("chair"), len(image) // 2 :] = 1
             return scores
 
     def call(*arguments) -> int | str | None:

@@ -3,7 +3,7 @@
     python -m deconvnet.predict photo.jpg                     EDeconvNet+CRF, the paper's best
     python -m deconvnet.predict --method fcn8s --out . *.jpg
 
-Writes <name>_mask.png (VOC's palette) and <name>_overlay.png beside each photograph, or into --out. A photograph with
+Writes <name>_mask.png (a palette PNG) and <name>_overlay.png beside each photograph, or into --out. A photograph with
 more than 500 px on its longer side is segmented at that size; its mask and overlay have the photograph's own.
 """
 
@@ -20,7 +20,7 @@ from PIL import Image
 from deconvnet.config import params, paths
 from deconvnet.config.errors import UserError, exit_on_user_error
 from deconvnet.config.schema import Kernel
-from deconvnet.data import photograph, voc
+from deconvnet.data import classes, photograph, voc
 from deconvnet.data.reading import FileError, printable
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.inference import aggregate, crf, ensemble
@@ -83,7 +83,7 @@ class Predictor:
 def label_map(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """uint8 (H, W): the class with the highest of (C, h, w) scores, enlarged to `shape`; the first wins a tie.
 
-    One class after another: all 21 maps of a photograph of 12 million pixels would take a gigabyte.
+    One class after another: 21 maps of a photograph of 12 million pixels would take a gigabyte.
     """
     if scores.shape[1:] == shape:
         return scores.argmax(axis=0).astype(np.uint8)
@@ -125,8 +125,8 @@ def segment(predict: Predictor, path: Path, mask: Path, over: Path) -> str:
         raise FileError(path, f"has a result that cannot be written ({error})", advice) from None
     (height, width), seen = labels.shape, photograph.reduce(image).shape
     size = "" if seen == image.shape else f"{width} x {height} px, segmented at {seen[1]} x {seen[0]}: "
-    share = np.bincount(labels.ravel(), minlength=21) / labels.size
-    found = ", ".join(f"{voc.CLASSES[k]} {share[k]:.0%}" for k in np.argsort(-share) if k and share[k])
+    share, names = np.bincount(labels.ravel()) / labels.size, classes.current().names
+    found = ", ".join(f"{names[k]} {share[k]:.0%}" for k in np.argsort(-share) if k and share[k])
     return f"{path}: {size}{found or 'background only'} -> {mask.name}, {over.name}"
 
 

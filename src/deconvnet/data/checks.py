@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deconvnet.data import mask_colours, reading, voc
+from deconvnet.data import classes, mask_colours, reading, voc
+from deconvnet.data.classes import VOID, Classes
 from deconvnet.data.findings import Finding, attempt, error, note
 from deconvnet.data.reading import FileError
-from deconvnet.data.voc import CLASSES, IMAGES, INSTANCES, LABELS, VOID
+from deconvnet.data.voc import IMAGES, INSTANCES, LABELS
 
 LAYOUT_ADVICE = "Name a folder in VOC layout (in the official archive: VOCdevkit/VOC2012), or add the sub-folder"
 EXIF_ORIENTATION = 274  # EXIF tag: 1 is upright, 2-8 are turned or mirrored
@@ -86,6 +87,7 @@ def check_image(folder: Path, name: str, subs: Iterable[str]) -> tuple[list[Find
         found += _check_photograph(photograph, image)
         pixels = hashlib.blake2b(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()
         shapes[photograph] = image.size
+    own = classes.read(folder) if labels is not None else classes.VOC
     shapes |= {path: array.shape[::-1] for path, array in ((mask, labels), (objects, instances)) if array is not None}
     for path, (width, height) in shapes.items():
         wide, high = next(iter(shapes.values()))
@@ -95,9 +97,9 @@ def check_image(folder: Path, name: str, subs: Iterable[str]) -> tuple[list[Find
             found.append(error(path, problem, "Make photograph and masks equally large"))
     for path, array in ((mask, labels), (objects, instances)):
         if array is not None:
-            found += mask_colours.check_colours(path, array, of_classes=array is labels)
+            found += mask_colours.check_colours(path, array, array is labels, own)
     if labels is not None and instances is not None and labels.shape == instances.shape:
-        found += _check_objects(folder, name, voc.count_pixels(labels, instances))
+        found += _check_objects(folder, name, voc.count_pixels(labels, instances), own)
     values = grey = None
     if labels is not None:
         values, grey = frozenset(np.unique(labels).tolist()), mask_colours.palette_of(mask) is None
@@ -121,9 +123,9 @@ def _check_photograph(path: Path, image: Image.Image) -> Iterator[Finding]:
         yield error(path, problem, advice)
 
 
-def _check_objects(folder: Path, name: str, counts: np.ndarray) -> Iterator[Finding]:
+def _check_objects(folder: Path, name: str, counts: np.ndarray, own: Classes = classes.VOC) -> Iterator[Finding]:
     """What does not fit between the two masks. counts: pixels of each instance and class, (256, 256)."""
-    path, of_class = voc.instances_path(folder, name), counts[:, 1 : len(CLASSES)]
+    path, of_class = voc.instances_path(folder, name), counts[:, 1:VOID]
     for instance in map(int, np.flatnonzero(counts[1:VOID].any(axis=1)) + 1):
         votes = of_class[instance]
         if counts[instance, VOID] == counts[instance].sum():
@@ -133,14 +135,14 @@ def _check_objects(folder: Path, name: str, counts: np.ndarray) -> Iterator[Find
             failed = voc.no_class_error(folder, name, instance)
             yield error(failed.file, failed.problem, failed.advice)
         elif np.count_nonzero(votes) > 1:
-            shares = ", ".join(f"{CLASSES[k + 1]} ({votes[k]} pixels)" for k in np.flatnonzero(votes))
+            shares = ", ".join(f"{own.names[k + 1]} ({votes[k]} pixels)" for k in np.flatnonzero(votes))
             report = error if votes.sum() - votes.max() > MAX_MIXED_SHARE * votes.sum() else note
             problem = f"has instance {instance} over several classes: {shares}"
             yield report(path, problem, "Give each instance one class; here most pixels decide")
     bare, pixels = of_class[[0, VOID]].sum(axis=0), of_class.sum(axis=0)
     for k in np.flatnonzero(bare):
         report = error if bare[k] == pixels[k] else note  # VOC's own lack none; masks made from boxes lack some
-        problem = f"has no instance at {bare[k]} of the {pixels[k]} pixels of class {k + 1}, {CLASSES[k + 1]}"
+        problem = f"has no instance at {bare[k]} of the {pixels[k]} pixels of class {k + 1}, {own.names[k + 1]}"
         yield report(path, problem, f"Give each object a number of its own, 1-{VOID - 1}: {VOID} is void")
 
 
@@ -155,9 +157,7 @@ def check_split(folder: Path, split: str, images: dict[str, Seen]) -> Iterator[F
         path, problem = voc.list_path(folder, split), f"lists {len(images)} image(s) without any object"
         if binary:
             problem += f", with masks of 0 and {VOID} alone: {_first(binary)}"
-            yield error(
-                path, problem, f"{VOID} is void, which does not count: write an object's class, 1-{len(CLASSES) - 1}"
-            )
+            yield error(path, problem, f"{VOID} is void, which does not count: write the label of an object's class")
         elif split == "val":
             yield note(
                 path, problem, "What needs one is not measured; if all is void, nothing is, and there are only maps"

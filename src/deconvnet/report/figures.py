@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Patch, Rectangle
 
-from deconvnet.data.voc import CLASSES, VOID, colorize
+from deconvnet.data import classes
+from deconvnet.data.classes import VOID
+from deconvnet.data.voc import colorize
 
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito: distinct for colour-blind readers
 HEAT = "viridis"
@@ -64,7 +66,7 @@ def say_if_empty(axis: plt.Axes, values: list[float] | None = None) -> None:
 def grid(
     rows: list[list[np.ndarray]], columns: list[str], titles: list[str] | None = None, width: float = 2.2
 ) -> Figure:
-    """Pictures in rows under column headings; 2-D arrays are label maps and get VOC's colours. No rows: a line."""
+    """Pictures in rows under column headings; 2-D arrays are label maps, in their classes' colours. No rows: a line."""
     if not rows:
         figure = plt.figure(figsize=(width * max(len(columns), 2), 0.6))
         figure.text(0.5, 0.5, "No image fits the rule of this figure.", ha="center", va="center", fontsize=9)
@@ -85,11 +87,12 @@ def grid(
 
 
 def add_legend(figure: Figure, labels: list[np.ndarray]) -> None:
-    """Names the classes that occur in the label maps, in VOC's colours, below the figure."""
+    """Names the classes that occur in the label maps, in their colours, below the figure."""
     shown = [int(c) for c in sorted(set().union(*(np.unique(m) for m in labels))) if c != VOID]
     if not shown:
         return
-    patches = [Patch(color=colorize(np.array([[c]], np.uint8))[0, 0] / 255, label=CLASSES[c]) for c in shown]
+    names = classes.current().names
+    patches = [Patch(color=colorize(np.array([[c]], np.uint8))[0, 0] / 255, label=names[c]) for c in shown]
     figure.legend(handles=patches, loc="outside lower center", ncols=8, fontsize=7, frameon=False)
 
 

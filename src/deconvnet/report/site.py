@@ -30,7 +30,7 @@ from deconvnet.claims.judge import VERDICTS
 from deconvnet.config import params, paths
 from deconvnet.config.errors import exit_on_user_error
 from deconvnet.config.paths import COUNTS, REPORTS, ROOT, STEPS, TABLES, VOC
-from deconvnet.data import voc
+from deconvnet.data import classes, voc
 from deconvnet.evaluation import per_image
 from deconvnet.evaluation.errors import KINDS
 from deconvnet.evaluation.methods import METHODS
@@ -222,7 +222,8 @@ def build() -> None:
     (_, result), *_ = markdown_tables(TABLES / "table1.md")
     more = [(text, sortable(table), notebook)
             for page, notebook in MORE.items() for text, table in markdown_tables(TABLES / f"{page}.md")]  # fmt: skip
-    legend = [(name, f"rgb{tuple(map(int, voc.palette()[k]))}") for k, name in enumerate(voc.CLASSES)]
+    own = classes.current()
+    legend = [(name, f"rgb{colour}") for name, colour in zip(own.names, own.colours, strict=True)]
     index = environment.get_template("index.html.j2").render(
         shared,
         title="DeconvNet, replicated",
@@ -230,6 +231,7 @@ def build() -> None:
         verdicts=[(v, count_of[v]) for v in VERDICTS if count_of[v]],
         means=list(result["mean IoU"].items()),
         results=sortable(result),
+        published="paper" in result,
         spread=", mean ± standard deviation over trainings" if "this training" in result else "",
         errors=[(f"{kind}: {KINDS[kind]}", colour) for kind, colour in paper_figures.ERRORS.items()],
         claims=claims_rows(claims),

@@ -138,7 +138,7 @@ def test_any_bit_depth_is_read_as_it_is_or_refused(storage, interlaced, chunks, 
         path.parent.mkdir()
         write_png(path, labels, depth, kind, palette, interlaced, extra)
         if kind == GREY and depth != 8:
-            with pytest.raises(UserError, match="not a palette or 8-bit greyscale PNG"):
+            with pytest.raises(UserError, match="not a palette, 8-bit greyscale or 8-bit RGB PNG"):
                 voc.read_labels(root, "a")
         else:
             assert (voc.read_labels(root, "a") == labels).all()

@@ -1,5 +1,6 @@
 """What can be wrong with a list, a photograph or a mask in VOC layout: each finding with what to do."""
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -80,7 +81,7 @@ def check_image(folder: Path, name: str, subs: Iterable[str]) -> tuple[list[Find
     """What is wrong with the three files of an id, as far as `subs` has their folders."""
     photograph, mask, objects = (kind(folder, name) for kind in (voc.image_path, voc.labels_path, voc.instances_path))
     found, pixels, shapes = [], None, {}
-    image = attempt(found, reading.decode, photograph, "JPEG", voc.MISSING) if IMAGES in subs else None
+    image = attempt(found, voc.decode_image, folder, name) if IMAGES in subs else None
     labels = attempt(found, voc.read_labels, folder, name) if LABELS in subs else None
     instances = attempt(found, voc.read_instances, folder, name) if INSTANCES in subs else None
     if image is not None:
@@ -88,23 +89,41 @@ def check_image(folder: Path, name: str, subs: Iterable[str]) -> tuple[list[Find
         pixels = hashlib.blake2b(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()
         shapes[photograph] = image.size
     own = classes.read(folder) if labels is not None else classes.VOC
-    shapes |= {path: array.shape[::-1] for path, array in ((mask, labels), (objects, instances)) if array is not None}
+    arrays = [(mask, labels), (objects, instances)][: 1 + voc.has_instances(folder)]
+    shapes |= {path: size for path, array in arrays if (size := _size(path, array))}
     for path, (width, height) in shapes.items():
         wide, high = next(iter(shapes.values()))
         if (width, height) != (wide, high):
             other = "photograph" if image is not None else "class mask"
             problem = f"is {width} x {height} pixels, its {other} {wide} x {high}"
             found.append(error(path, problem, "Make photograph and masks equally large"))
-    for path, array in ((mask, labels), (objects, instances)):
-        if array is not None:
+    for path, array in arrays:
+        if array is not None and path.suffix.lower() == ".png":
             found += mask_colours.check_colours(path, array, array is labels, own)
     if labels is not None and instances is not None and labels.shape == instances.shape:
         found += _check_objects(folder, name, voc.count_pixels(labels, instances), own)
     values = grey = None
     if labels is not None:
-        values, grey = frozenset(np.unique(labels).tolist()), mask_colours.palette_of(mask) is None
+        values, grey = frozenset(np.unique(labels).tolist()), _is_grey(mask)
     with_object = None if instances is None else bool(((instances > 0) & (instances < VOID)).any())
     return found, Seen(pixels, values, grey, with_object)
+
+
+def _size(path: Path, array: np.ndarray | None) -> tuple[int, int] | None:
+    """(width, height) of a mask; of one that has an error, if its header tells."""
+    if array is not None:
+        return array.shape[::-1]
+    if not path.is_file():  # reading a pipe would never end
+        return None
+    with contextlib.suppress(Exception), Image.open(path, formats=["PNG"]) as image:
+        return image.size
+
+
+def _is_grey(path: Path) -> bool:
+    if path.suffix.lower() != ".png":
+        return False
+    with Image.open(path, formats=["PNG"]) as image:
+        return image.mode == "L"
 
 
 def _check_photograph(path: Path, image: Image.Image) -> Iterator[Finding]:
@@ -173,22 +192,43 @@ def check_split(folder: Path, split: str, images: dict[str, Seen]) -> Iterator[F
         yield note(voc.labels_path(folder, name), problem, advice)
 
 
-def check_repeated(folder: Path, images: dict[str, Seen], lists: dict[str, list[str]]) -> Iterator[Finding]:
-    """The same picture under two ids: what is learned from must not be measured on."""
+def check_repeated(
+    folder: Path, images: dict[str, Seen], lists: dict[str, list[str]], split: bool
+) -> Iterator[Finding]:
+    """The same picture under two ids: what is learned from must not be measured on. Lists that are not `split` will
+    be.
+    """
     first_of = {}
     for name, pixels in ((name, seen.pixels) for name, seen in images.items()):
         if pixels and (first := first_of.setdefault(pixels, name)) != name:
             one, other = (next(split for split in lists if n in lists[split]) for n in (first, name))
-            where = "" if one == other else f", which is in {one}.txt, not in {other}.txt"
+            where = ", which a split may put into another list"
+            if split:
+                where = "" if one == other else f", which is in {one}.txt, not in {other}.txt"
             report = error if where else note
-            yield report(voc.image_path(folder, name), f"is the same picture as {first}.jpg{where}", "Keep one of them")
+            yield report(
+                voc.image_path(folder, name),
+                f"is the same picture as {voc.image_path(folder, first).name}{where}",
+                "Keep one of them",
+            )
+
+
+def check_classes(folder: Path, images: Iterable[Seen]) -> Iterator[Finding]:
+    """Classes of the folder's list that no mask has."""
+    seen = frozenset().union(*(one.values or () for one in images))
+    absent = [name for label, name in enumerate(classes.read(folder).names) if label and label not in seen]
+    if absent and (path := classes.file_of(folder)):
+        problem = f"has {len(absent)} class(es) that no mask has: {_first(absent)}"
+        yield note(path, problem, "Nothing is learned of them. See that list and masks belong together")
 
 
 def check_unlisted(folder: Path, entries: dict, names: list[str], splits: Iterable[str]) -> Iterator[Finding]:
     """One note a sub-folder: the official archive has thousands of photographs for other tasks."""
-    for sub, suffix in ((IMAGES, ".jpg"), (LABELS, ".png"), (INSTANCES, ".png")):
-        if extra := sorted(set(entries.get(sub, [])) - {f"{name}{suffix}" for name in names}):
-            problem = f"has {len(extra)} file(s) that {', '.join(splits)} do not list: {_first(extra)}"
+    known = {*names}
+    for sub in (IMAGES, LABELS, INSTANCES):
+        if extra := sorted(file for file in entries.get(sub, []) if os.path.splitext(file)[0] not in known):
+            of = f"that {', '.join(splits)} do not list" if splits else "without a photograph or mask of the same name"
+            problem = f"has {len(extra)} file(s) {of}: {_first(extra)}"
             yield note(folder / sub, problem, "They are not used. List them, or leave them")
 
 

@@ -100,7 +100,7 @@ def read(folder) -> Classes:
 
 def _row(path: Path, line: str) -> tuple[str, Colour]:
     """name:r,g,b:parts:actions; a name may have colons."""
-    found = re.fullmatch(r"(.+?):(\d{1,3}),(\d{1,3}),(\d{1,3})(:[^:]*){0,2}", re.sub(r"\s*([:,])\s*", r"\1", line))
+    found = re.fullmatch(r"(.+?)\s*:\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*(:[^:]*){0,2}", line)
     if not found or max(colour := tuple(map(int, found.group(2, 3, 4)))) > 255:
         problem = f"has the line '{line[:60]}', which is not name:red,green,blue:: with numbers of 0-255"
         raise FileError(path, problem, "Write a class a line, for instance cat:64,0,0::")

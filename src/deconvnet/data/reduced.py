@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deconvnet.data import photograph, voc
+from deconvnet.data import classes, photograph, voc
 from deconvnet.data.checks import MAX_MIXED_SHARE
 from deconvnet.data.classes import VOID
 from deconvnet.data.photograph import MAX_SIDE_PX
@@ -34,8 +34,8 @@ def place(root: Path, folder: Path, name: str) -> None:
     image = photograph.reduce(voc.read_image(root, name))
     Image.fromarray(image).save(voc.image_path(folder, name), quality=95, subsampling=0)
     labels, instances = reduce_masks(voc.read_labels(root, name), voc.read_instances(root, name), image.shape[:2])
-    voc.save_mask(voc.labels_path(folder, name), labels)
-    voc.save_mask(voc.instances_path(folder, name), instances)
+    voc.save_mask(voc.labels_path(folder, name), labels, classes.read(root).palette)
+    voc.save_mask(voc.instances_path(folder, name), instances, classes.colour_map())
 
 
 def reduce_masks(labels: np.ndarray, instances: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -19,9 +19,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from deconvnet.config.errors import UserError
-from deconvnet.data import classes
+from deconvnet.data import classes, exports
 from deconvnet.data.classes import VOID
-from deconvnet.data.reading import FileError, decode, read_ids, read_mask, short, wrong_id
+from deconvnet.data.reading import FileError, decode, read_ids, short, wrong_id
 from deconvnet.utils.files import write_atomic
 
 SPLITS = ("train", "dev", "val")
@@ -30,6 +30,11 @@ IMAGES = "JPEGImages"
 LABELS = "SegmentationClass"
 INSTANCES = "SegmentationObject"
 LISTS = "ImageSets/Segmentation"
+COMPONENTS = "components.txt"  # in an imported folder whose objects are connected components
+COMPONENTS_NOTE = (
+    f"There is no {INSTANCES}: the connected components of each class count as objects, so that objects of a "
+    "class that touch are one, and an object in two parts is two."
+)
 MISSING = f"Put it there, or take its id out of the lists in {LISTS}"
 OBJECT_COLUMNS = ["image", "instance", "label", "x1", "y1", "x2", "y2", "pixels", "width", "height"]
 
@@ -53,22 +58,23 @@ def list_path(folder, split) -> Path:
 
 
 def image_path(folder, name) -> Path:
-    return _path(folder, IMAGES, name, ".jpg")
+    """JPEGImages/<id>.jpg; in an export also with the other endings that exports.py knows, and so on for the masks."""
+    return exports.image_file(_folder(folder, IMAGES, name), name)
 
 
 def labels_path(folder, name) -> Path:
-    return _path(folder, LABELS, name, ".png")
+    return exports.mask_file(_folder(folder, LABELS, name), name)
 
 
 def instances_path(folder, name) -> Path:
-    return _path(folder, INSTANCES, name, ".png")
+    return exports.mask_file(_folder(folder, INSTANCES, name), name)
 
 
-def _path(folder, sub: str, name: str, suffix: str) -> Path:
+def _folder(folder, sub: str, name: str) -> Path:
     """Whatever its list was read with, an id leads to no other folder. Raises UserError."""
     if reason := wrong_id(name):
         raise UserError(f"No file in {Path(folder, sub)} can have the id '{short(name)}', which {reason}.")
-    return Path(folder, sub, f"{name}{suffix}")
+    return Path(folder, sub)
 
 
 def read_list(folder, split) -> list[str]:
@@ -77,34 +83,47 @@ def read_list(folder, split) -> list[str]:
 
 
 def read_image(folder, name) -> np.ndarray:
-    """The photograph as RGB, (H, W, 3) uint8. Raises FileError if it is missing, truncated or not a JPEG."""
-    return np.array(decode(image_path(folder, name), "JPEG", MISSING).convert("RGB"))
+    """The photograph as RGB, (H, W, 3) uint8. Raises FileError as `decode_image` does."""
+    return np.array(decode_image(folder, name).convert("RGB"))
+
+
+def decode_image(folder, name) -> Image.Image:
+    """Raises FileError if the photograph is missing, truncated or not what its name says: a JPEG or a PNG."""
+    path = image_path(folder, name)
+    return decode(path, "PNG" if path.suffix.lower() == ".png" else "JPEG", MISSING)
 
 
 def read_labels(folder, name) -> np.ndarray:
     """The class mask, (H, W) uint8: the labels of the folder's classes, and 255 (void).
 
-    Raises FileError if it is missing, truncated, not a palette or greyscale PNG, or has another value.
+    Raises FileError if it is missing, truncated, of a wrong kind, or has an index or a colour that no class has.
     """
     path = labels_path(folder, name)
-    labels, number = read_mask(path, MISSING), len(classes.read(folder))
-    wrong = labels[(labels >= number) & (labels != VOID)]
-    if wrong.size:
-        values = ", ".join(map(str, np.unique(wrong)[:5]))
-        raise FileError(
-            path,
-            f"has class values outside 0-{number - 1} and {VOID}: {values} ({wrong.size} pixels)",
-            f"Write the label of each pixel's class, and {VOID} for void; own classes need a list, {classes.LABELMAP}",
-        )
-    return labels
+    return exports.labels_of(path, exports.read(path, MISSING), classes.read(folder))
 
 
 def read_instances(folder, name) -> np.ndarray:
-    """The instance mask, (H, W) uint8: 0 background, 1-254 instances, 255 void.
+    """The instance mask, (H, W) uint8: 0 background, 1-254 instances, 255 void. In a folder without instances they are
+    the connected components of each class.
 
-    Raises FileError if it is missing, truncated or not a palette or greyscale PNG.
+    Raises FileError if it is missing, truncated, of a wrong kind, or has more than 254 instances.
     """
-    return read_mask(instances_path(folder, name), MISSING)
+    if not has_instances(folder):
+        return exports.components(labels_path(folder, name), read_labels(folder, name))
+    path = instances_path(folder, name)
+    return exports.instances_of(path, exports.read(path, MISSING))
+
+
+def has_instances(folder) -> bool:
+    return bool(exports.mask_folders(Path(folder, INSTANCES)))
+
+
+def components_note(folder) -> str:
+    """A sentence if the folder's objects are connected components, as it was exported or as it was imported; or ""."""
+    if not has_instances(folder):
+        return COMPONENTS_NOTE
+    path = Path(folder, COMPONENTS)
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def count_pixels(labels: np.ndarray, instances: np.ndarray) -> np.ndarray:

@@ -206,6 +206,8 @@ def build() -> None:
     figures = [f for f in FIGURES if (paths.FIGURES / f"{f.file}.png").is_file()]
     figures = [asdict(f) | {"alt": f.alt, "source": sources[f.notebook]} for f in figures]
     shared = {"sections": SECTIONS, "caption": page.split("\n\n")[1], "verdict": verdict(claims), "up": ""}
+    own = classes.current()
+    shared["published"] = own.are_vocs  # rows of the paper beside ours
     environment = templates()
     write_readme(environment, shared, figures, page)
     empty_site()
@@ -222,7 +224,6 @@ def build() -> None:
     (_, result), *_ = markdown_tables(TABLES / "table1.md")
     more = [(text, sortable(table), notebook)
             for page, notebook in MORE.items() for text, table in markdown_tables(TABLES / f"{page}.md")]  # fmt: skip
-    own = classes.current()
     legend = [(name, f"rgb{colour}") for name, colour in zip(own.names, own.colours, strict=True)]
     index = environment.get_template("index.html.j2").render(
         shared,
@@ -231,7 +232,6 @@ def build() -> None:
         verdicts=[(v, count_of[v]) for v in VERDICTS if count_of[v]],
         means=list(result["mean IoU"].items()),
         results=sortable(result),
-        published="paper" in result,
         spread=", mean ± standard deviation over trainings" if "this training" in result else "",
         errors=[(f"{kind}: {KINDS[kind]}", colour) for kind, colour in paper_figures.ERRORS.items()],
         claims=claims_rows(claims),

@@ -78,8 +78,8 @@ asked:  # what can be known before the installation
 ifneq ($(value DATA),)
 	@grep -q "source: folder" conf/$(call quoted,PROFILE).yaml || \
 	  { echo "DATA goes with PROFILE=voc:" $(call quoted,PROFILE) "has data of its own."; exit 1; }
-	@test -f $(call quoted,DATA)/ImageSets/Segmentation/train.txt || \
-	  { echo $(call quoted,DATA) "is no folder in VOC layout: ImageSets/Segmentation/train.txt is missing there."; exit 1; }
+	@test -d $(call quoted,DATA)/JPEGImages || \
+	  { echo $(call quoted,DATA) "is no folder in VOC layout: JPEGImages is missing there."; exit 1; }
 else
 	@! grep -qs "source: folder" conf/$(call quoted,PROFILE).yaml || \
 	  { echo "PROFILE="$(call quoted,PROFILE) "needs a folder in VOC layout: add DATA=/path/to/folder."; exit 1; }

@@ -7,7 +7,8 @@ from fonticon_mdi7 import MDI7
 from PIL import ImageFont
 
 from deconvnet.data import icon_scenes, icon_shapes, validate, voc
-from deconvnet.data.voc import CLASSES, SPLITS, VOID
+from deconvnet.data.classes import VOC_NAMES
+from deconvnet.data.voc import SPLITS, VOID
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_files_follow_the_voc_layout(folder):
 
 
 def test_every_class_has_glyphs_in_the_font():
-    assert tuple(icon_shapes.GLYPHS) == CLASSES[1:]
+    assert tuple(icon_shapes.GLYPHS) == VOC_NAMES[1:]
     font = ImageFont.truetype(MDI7.__font_file__, 64)
     missing = bytes(font.getmask("\U0010ffff"))
     names = [name for glyphs in icon_shapes.GLYPHS.values() for name in glyphs]

@@ -57,7 +57,7 @@ VOC = "ImageSets/Segmentation/train.txt"
         (["verify", "PROFILE=$(nothing)"], "There is no profile $(nothing)"),
         (["repro", "DATA=/nowhere"], "DATA goes with PROFILE=voc: icons has data of its own."),
         (["repro", "PROFILE=voc"], "add DATA=/path/to/folder."),
-        (["repro", "PROFILE=voc", "DATA=/nowhere"], f"{VOC} is missing there."),
+        (["repro", "PROFILE=voc", "DATA=/nowhere"], "JPEGImages is missing there."),
         (["repro", "PROFILE=voc", 'DATA=/it\'s $HOME `x` "1"'], '/it\'s $HOME `x` "1" is no folder in VOC layout'),
         (["repro", "SEED=one"], "SEED and N are whole numbers."),
         (["seeds", "N=-1"], "SEED and N are whole numbers."),

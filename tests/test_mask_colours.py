@@ -16,7 +16,7 @@ from PIL import Image
 from test_voc import INSTANCES, LABELS, write_folder
 
 from deconvnet.config.errors import UserError
-from deconvnet.data import checks, mask_colours, validate, voc
+from deconvnet.data import checks, classes, mask_colours, validate, voc
 
 GREY, PALETTE = 0, 3  # PNG's colour types
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -64,14 +64,15 @@ label = st.sampled_from([*range(21), voc.VOID])
 def test_a_rebuilt_palette_is_an_error_unless_every_index_stayed(order):
     """The colours of some labels, in any order, became the indices 0, 1, 2 ..."""
     stored = np.arange(len(order))[None]
-    found = problems(stored, voc.palette()[order])
+    found = problems(stored, classes.colour_map()[order])
     if order == list(range(len(order))):
         assert found == []
     else:
         ((severity, problem),) = found
         assert severity == "error"
         moved = next(i for i, meant in enumerate(order) if i != meant)
-        assert f"{moved} that of {order[moved]}, {mask_colours.NAMES[order[moved]]}" in problem
+        name = [*classes.VOC_NAMES, "void"][min(order[moved], len(classes.VOC_NAMES))]
+        assert f"{moved} that of {order[moved]}, {name}" in problem
 
 
 @generated
@@ -80,8 +81,9 @@ def test_a_rebuilt_palette_is_an_error_unless_every_index_stayed(order):
 )
 def test_right_indices_need_no_particular_colours(labels, kind):
     palettes = {
-        "VOC": voc.palette(), "grey": np.arange(256)[:, None].repeat(3, axis=1), "one colour": np.zeros((256, 3)),
-        "other": np.stack([np.arange(256), np.full(256, 77), 255 - np.arange(256)], axis=1), "short": voc.palette()[:2],
+        "VOC": classes.colour_map(), "grey": np.arange(256)[:, None].repeat(3, axis=1),
+        "one colour": np.zeros((256, 3)), "short": classes.colour_map()[:2],
+        "other": np.stack([np.arange(256), np.full(256, 77), 255 - np.arange(256)], axis=1),
     }  # fmt: skip
     assert problems(labels, palettes[kind]) == []
 
@@ -108,7 +110,7 @@ def test_palettes_by_hand(colours, severity, problem):
 
 @pytest.mark.parametrize(("order", "wrong"), [((0, 2, 1), False), ((0, 1, 255), True), ((1, 0), True)])
 def test_of_instances_only_background_and_void_have_colours(order, wrong):
-    assert len(problems(np.arange(len(order))[None], voc.palette()[list(order)], of_classes=False)) == wrong
+    assert len(problems(np.arange(len(order))[None], classes.colour_map()[list(order)], of_classes=False)) == wrong
 
 
 CHUNKS = {
@@ -128,7 +130,7 @@ def test_any_bit_depth_is_read_as_it_is_or_refused(storage, interlaced, chunks, 
     depth, kind = storage
     allowed = [value for value in (*range(21), voc.VOID) if value < 2**depth]
     labels = data.draw(arrays.arrays(np.uint8, (9, 11), elements=st.sampled_from(allowed)))
-    palette = voc.palette()[: 2**depth] if kind == PALETTE else None
+    palette = classes.colour_map()[: 2**depth] if kind == PALETTE else None
     extra = [(name, b"\0" * (2 if kind == GREY and name == b"tRNS" else 1) if name == b"tRNS" else content)
              for name, content in CHUNKS[chunks]]  # fmt: skip
     with tempfile.TemporaryDirectory() as root:
@@ -136,7 +138,7 @@ def test_any_bit_depth_is_read_as_it_is_or_refused(storage, interlaced, chunks, 
         path.parent.mkdir()
         write_png(path, labels, depth, kind, palette, interlaced, extra)
         if kind == GREY and depth != 8:
-            with pytest.raises(UserError, match="not a palette or 8-bit greyscale PNG"):
+            with pytest.raises(UserError, match="not a palette, 8-bit greyscale or 8-bit RGB PNG"):
                 voc.read_labels(root, "a")
         else:
             assert (voc.read_labels(root, "a") == labels).all()
@@ -177,8 +179,8 @@ def test_a_folder_with_rebuilt_palettes_is_refused(tmp_path):
     folder, order = write_folder(tmp_path / "voc"), [0, 15, 7, 255]
     indices = np.searchsorted(np.sort(order), LABELS)
     stored = np.array([order.index(value) for value in np.sort(order)])[indices]
-    store_all(folder, lambda labels, path: write_png(path, stored, 2, PALETTE, voc.palette()[order]))
-    found = [one for one in validate.check(folder, ["train", "val"]) if "colours in VOC's map" in one.problem]
+    store_all(folder, lambda labels, path: write_png(path, stored, 2, PALETTE, classes.colour_map()[order]))
+    found = [one for one in validate.check(folder, ["train", "val"]) if "other labels' colours" in one.problem]
     assert [one.severity for one in found] == ["error"] * 3
     assert "1 that of 15, person" in found[0].problem
 

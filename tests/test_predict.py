@@ -17,7 +17,7 @@ from test_validate import random_files
 
 from deconvnet.config import machine, params
 from deconvnet.config.errors import UserError
-from deconvnet.data import photograph, voc
+from deconvnet.data import classes, photograph, voc
 from deconvnet.images import store
 from deconvnet.predict import Predictor, __main__, pictures, predictor, results, trained
 
@@ -31,12 +31,12 @@ def run(monkeypatch, tmp_path):
     class Chair(Predictor):
         def __init__(self, method, **_):
             self.method, self.kernel, self.settings = "fcn8s", None, settings
-            self.trained = SimpleNamespace(settings=settings)
+            self.trained, self.classes = SimpleNamespace(settings=settings), classes.VOC
 
         def scores(self, image):
             assert max(image.shape) <= photograph.MAX_SIDE_PX
             scores = np.zeros((21, *image.shape[:2]), np.float32)
-            scores[voc.CLASSES.index("chair"), len(image) // 2 :] = 1
+            scores[classes.VOC_NAMES.index("chair"), len(image) // 2 :] = 1
             return {"fcn8s": scores}
 
     def call(*arguments) -> int | str | None:
@@ -183,8 +183,8 @@ def test_probabilities_are_those_of_the_mask(run, capsys, size, stored):
     """Of a large picture at the size at which it was segmented, which the line says."""
     assert run(photo("a.png", size), "--probabilities") is None
     with np.load("a_probabilities.npz") as found:
-        probabilities, classes = found["probabilities"], found["classes"]
-    assert classes.tolist() == list(voc.CLASSES)
+        probabilities, names = found["probabilities"], found["classes"]
+    assert names.tolist() == list(classes.VOC_NAMES)
     assert probabilities.dtype == np.float16
     assert probabilities.shape == (21, *stored)
     assert probabilities[9, -1, 0] == pytest.approx(np.e / (np.e + 20), abs=1e-3)  # the softmax of a 1 and twenty 0

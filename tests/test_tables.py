@@ -9,7 +9,7 @@ import yaml
 
 from deconvnet.config import params
 from deconvnet.config.paths import ROOT
-from deconvnet.data.voc import CLASSES
+from deconvnet.data.classes import VOC_NAMES
 from deconvnet.evaluation.methods import METHODS, published
 from deconvnet.report import captions, site, tables
 
@@ -17,8 +17,8 @@ from deconvnet.report import captions, site, tables
 def test_every_published_number_has_a_source_or_is_called_unverified():
     """Class rows are there only where the row says which article has them."""
     rows = published()
-    assert list(rows.columns) == ["source", *CLASSES, "mean"]
-    classes = rows[list(CLASSES)].notna().any(axis=1)
+    assert list(rows.columns) == ["source", *VOC_NAMES, "mean"]
+    classes = rows[list(VOC_NAMES)].notna().any(axis=1)
     for method, row in rows.iterrows():
         sources = [part.strip() for part in row["source"].split("; ")]
         assert sources == ["unverified"] or all("arXiv:" in part for part in sources), method
@@ -29,9 +29,9 @@ def test_every_published_number_has_a_source_or_is_called_unverified():
 
 def test_rows_with_classes_fit_their_mean():
     """A mean of 21 classes rounded to a digit, without one of them: the missing background is between 90 and 95 %."""
-    rows = published()[[*CLASSES, "mean"]].dropna(subset=list(CLASSES[1:]))
+    rows = published()[[*VOC_NAMES, "mean"]].dropna(subset=list(VOC_NAMES[1:]))
     assert sorted(rows.index) == ["EDeconvNet+CRF", "FCN-8s"]
-    background = 21 * rows["mean"] - rows[list(CLASSES[1:])].sum(axis=1)
+    background = 21 * rows["mean"] - rows[list(VOC_NAMES[1:])].sum(axis=1)
     assert background.between(90, 95).all()
 
 
@@ -119,11 +119,11 @@ def test_the_confusion_has_a_diagonal_whatever_is_predicted(tmp_path):
     spec = json.loads((tmp_path / "template.json").read_text())["spec"]
     axes = spec["encoding"]
     columns, rows = (axes[axis]["scale"]["domain"] for axis in ("x", "y"))
-    assert rows == list(CLASSES[1:]) == columns[:20]
+    assert rows == list(VOC_NAMES[1:]) == columns[:20]
     assert columns[20:] == ["background"]
     assert (axes["x"]["field"], axes["y"]["field"]) == ("<DVC_METRIC_X>", "<DVC_METRIC_Y>")
     imputed = {t["key"]: t.get("keyvals") for t in spec["transform"] if "impute" in t}
-    assert imputed == {"<DVC_METRIC_X>": list(CLASSES), "<DVC_METRIC_Y>": None}
+    assert imputed == {"<DVC_METRIC_X>": list(VOC_NAMES), "<DVC_METRIC_Y>": None}
 
 
 def test_every_confusion_plot_is_drawn_so():

@@ -83,7 +83,9 @@ SUBS = {"JPEGImages": "jpg", "SegmentationClass": "png", "SegmentationObject": "
 FOLDERS = {
     "missing": (shutil.rmtree, ["error: . is not a folder"]),
     "a file": (lambda f: replace(f, Path.touch), ["error: . is not a folder"]),
-    "empty": (lambda f: replace(f, Path.mkdir), [f"error: {sub} is missing" for sub in (*SUBS, voc.LISTS)]),
+    "empty": (
+        lambda f: replace(f, Path.mkdir),
+        [f"{'note' if sub == voc.INSTANCES else 'error'}: {sub} is missing" for sub in (*SUBS, voc.LISTS)]),
     "no photographs": (lambda f: shutil.rmtree(f / voc.IMAGES), ["error: JPEGImages is missing"]),
     "no lists": (lambda f: shutil.rmtree(f / "ImageSets"), ["error: ImageSets/Segmentation is missing"]),
     "classes a file": (lambda f: replace(f / voc.LABELS, Path.touch), ["error: SegmentationClass is not a folder"]),
@@ -91,9 +93,10 @@ FOLDERS = {
         lambda f: break_link(f / voc.LABELS), ["error: SegmentationClass is a link to a folder that does not exist"]),
     "classes a link to itself": (
         lambda f: replace(f / voc.LABELS, lambda p: p.symlink_to(p)), ["error: SegmentationClass cannot be read"]),
-    "extension in capitals": (
-        lambda f: voc.image_path(f, "b").rename(f / "JPEGImages" / "b.JPG"),
-        ["error: JPEGImages/b.jpg is missing", unlisted(voc.IMAGES, "b.JPG")]),
+    "extension in capitals": (lambda f: voc.image_path(f, "b").rename(f / "JPEGImages" / "b.JPG"), []),
+    "another extension": (
+        lambda f: voc.image_path(f, "b").rename(f / "JPEGImages" / "b.bmp"),
+        ["error: JPEGImages/b.jpg is missing"]),
     "no photograph and masks of two sizes": (
         lambda f: (voc.image_path(f, "b").unlink(), voc.save_mask(voc.instances_path(f, "b"), INSTANCES[1:])),
         ["error: JPEGImages/b.jpg is missing",
@@ -155,7 +158,8 @@ PHOTOGRAPHS = {
 MASKS = {
     "truncated": (cut, "error: is not a complete PNG file"),
     "JPEG": (lambda path: draw(path, "L"), "error: is not a complete PNG file (it begins otherwise)"),
-    "RGB": (lambda path: draw(path, kind="PNG"), "error: is a PNG of mode RGB"),
+    "alpha": (lambda path: draw(path, "RGBA", "PNG"), "error: is a PNG of mode RGBA"),
+    "grey and alpha": (lambda path: draw(path, "LA", "PNG"), "error: is a PNG of mode LA"),
     "16 bits": (lambda path: draw(path, "I;16", "PNG"), "error: is a PNG of mode I;16"),
     "1 bit": (lambda path: draw(path, "1", "PNG"), "error: is a PNG of mode 1,"),
     "low": (lambda path: voc.save_mask(path, LABELS[1:]), "error: is 30 x 19 pixels, its photograph 30 x 20"),

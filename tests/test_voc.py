@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
 from deconvnet.config.errors import UserError
-from deconvnet.data import reading, validate, voc
+from deconvnet.data import classes, reading, validate, voc
 
 LABELS = np.zeros((20, 30), np.uint8)
 LABELS[2:8, 3:13] = 15  # a person ...
@@ -49,10 +49,10 @@ def write_list(root, split, text):
 
 
 def test_classes_and_palette_are_vocs():
-    assert list(voc.CLASSES[1:]) == FCN_ResNet50_Weights.DEFAULT.meta["categories"][1:]
+    assert list(classes.VOC_NAMES[1:]) == FCN_ResNet50_Weights.DEFAULT.meta["categories"][1:]
     known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 8: (64, 0, 0), 15: (192, 128, 128), 255: (224, 224, 192)}
-    assert {label: tuple(voc.palette()[label].tolist()) for label in known} == known
-    assert len(np.unique(voc.palette(), axis=0)) == 256
+    assert {label: tuple(classes.colour_map()[label].tolist()) for label in known} == known
+    assert len(np.unique(classes.colour_map(), axis=0)) == 256
 
 
 def test_a_saved_mask_has_indices_and_colours(tmp_path):

@@ -3,7 +3,7 @@
 Effects are signed so that a positive value supports the claim. claims.judge gives each a verdict.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -59,9 +59,9 @@ class Claim:
         return self.id in ("C1", "C2")
 
 
-def all_claims(small: float, large: float, counts: list[int], used: int) -> list[Claim]:
+def all_claims(small: float, large: float, counts: list[int], used: int, of_objects: str = "") -> list[Claim]:
     """C1 to C8. `small` and `large` bound the sizes of C5; C4 is measured at the least and the most of `counts`
-    proposals, and at the number `used` in inference.
+    proposals, and at the number `used` in inference. `of_objects` is added to the notes of C5, which counts objects.
     """
     mean = methods.published()["mean"]
     f, d, dc, e, ec = (mean[title] for title in methods.METHODS.values())
@@ -96,7 +96,7 @@ def all_claims(small: float, large: float, counts: list[int], used: int) -> list
                 minus(last("deconvnet"), last("ablated/deconvnet")), NO_BATCH_NORM, check=True),
     )  # fmt: skip
     once = "There is one training budget: what helps at it may only be faster at the start."
-    return [
+    claims = [
         Claim("C1", "DeconvNet beats FCN-8s", f"{d} vs {f} mean IoU", d - f,
               "DeconvNet − FCN-8s", IOU, minus(iou("deconvnet"), iou("fcn8s"))),
         Claim("C2", "the ensemble beats both members", f"{e} vs {d} and {f}", e - max(d, f),
@@ -160,3 +160,7 @@ def all_claims(small: float, large: float, counts: list[int], used: int) -> list
                           lambda run, weights: minus(iou("deconvnet", "boundary"), iou("fcn8s", "boundary"))(
                               run, weights) - minus(iou("deconvnet"), iou("fcn8s"))(run, weights)),)),
     ]  # fmt: skip
+    return [
+        replace(claim, note=f"{claim.note} {of_objects}".strip()) if claim.id.startswith("C5") else claim
+        for claim in claims
+    ]

@@ -1,5 +1,6 @@
 """What can be wrong with a list, a photograph or a mask in VOC layout: each finding with what to do."""
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -12,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deconvnet.data import mask_colours, reading, voc
+from deconvnet.data import classes, mask_colours, reading, voc
+from deconvnet.data.classes import VOID, Classes
 from deconvnet.data.findings import Finding, attempt, error, note
 from deconvnet.data.reading import FileError
-from deconvnet.data.voc import CLASSES, IMAGES, INSTANCES, LABELS, VOID
+from deconvnet.data.voc import IMAGES, INSTANCES, LABELS
 
 LAYOUT_ADVICE = "Name a folder in VOC layout (in the official archive: VOCdevkit/VOC2012), or add the sub-folder"
 EXIF_ORIENTATION = 274  # EXIF tag: 1 is upright, 2-8 are turned or mirrored
@@ -79,30 +81,49 @@ def check_image(folder: Path, name: str, subs: Iterable[str]) -> tuple[list[Find
     """What is wrong with the three files of an id, as far as `subs` has their folders."""
     photograph, mask, objects = (kind(folder, name) for kind in (voc.image_path, voc.labels_path, voc.instances_path))
     found, pixels, shapes = [], None, {}
-    image = attempt(found, reading.decode, photograph, "JPEG", voc.MISSING) if IMAGES in subs else None
+    image = attempt(found, voc.decode_image, folder, name) if IMAGES in subs else None
     labels = attempt(found, voc.read_labels, folder, name) if LABELS in subs else None
     instances = attempt(found, voc.read_instances, folder, name) if INSTANCES in subs else None
     if image is not None:
         found += _check_photograph(photograph, image)
         pixels = hashlib.blake2b(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()
         shapes[photograph] = image.size
-    shapes |= {path: array.shape[::-1] for path, array in ((mask, labels), (objects, instances)) if array is not None}
+    own = classes.read(folder) if labels is not None else classes.VOC
+    arrays = [(mask, labels), (objects, instances)][: 1 + voc.has_instances(folder)]
+    shapes |= {path: size for path, array in arrays if (size := _size(path, array))}
     for path, (width, height) in shapes.items():
         wide, high = next(iter(shapes.values()))
         if (width, height) != (wide, high):
             other = "photograph" if image is not None else "class mask"
             problem = f"is {width} x {height} pixels, its {other} {wide} x {high}"
             found.append(error(path, problem, "Make photograph and masks equally large"))
-    for path, array in ((mask, labels), (objects, instances)):
-        if array is not None:
-            found += mask_colours.check_colours(path, array, of_classes=array is labels)
+    for path, array in arrays:
+        if array is not None and path.suffix.lower() == ".png":
+            found += mask_colours.check_colours(path, array, array is labels, own)
     if labels is not None and instances is not None and labels.shape == instances.shape:
-        found += _check_objects(folder, name, voc.count_pixels(labels, instances))
+        found += _check_objects(folder, name, voc.count_pixels(labels, instances), own)
     values = grey = None
     if labels is not None:
-        values, grey = frozenset(np.unique(labels).tolist()), mask_colours.palette_of(mask) is None
+        values, grey = frozenset(np.unique(labels).tolist()), _is_grey(mask)
     with_object = None if instances is None else bool(((instances > 0) & (instances < VOID)).any())
     return found, Seen(pixels, values, grey, with_object)
+
+
+def _size(path: Path, array: np.ndarray | None) -> tuple[int, int] | None:
+    """(width, height) of a mask; of one that has an error, if its header tells."""
+    if array is not None:
+        return array.shape[::-1]
+    if not path.is_file():  # reading a pipe would never end
+        return None
+    with contextlib.suppress(Exception), Image.open(path, formats=["PNG"]) as image:
+        return image.size
+
+
+def _is_grey(path: Path) -> bool:
+    if path.suffix.lower() != ".png":
+        return False
+    with Image.open(path, formats=["PNG"]) as image:
+        return image.mode == "L"
 
 
 def _check_photograph(path: Path, image: Image.Image) -> Iterator[Finding]:
@@ -121,9 +142,9 @@ def _check_photograph(path: Path, image: Image.Image) -> Iterator[Finding]:
         yield error(path, problem, advice)
 
 
-def _check_objects(folder: Path, name: str, counts: np.ndarray) -> Iterator[Finding]:
+def _check_objects(folder: Path, name: str, counts: np.ndarray, own: Classes = classes.VOC) -> Iterator[Finding]:
     """What does not fit between the two masks. counts: pixels of each instance and class, (256, 256)."""
-    path, of_class = voc.instances_path(folder, name), counts[:, 1 : len(CLASSES)]
+    path, of_class = voc.instances_path(folder, name), counts[:, 1:VOID]
     for instance in map(int, np.flatnonzero(counts[1:VOID].any(axis=1)) + 1):
         votes = of_class[instance]
         if counts[instance, VOID] == counts[instance].sum():
@@ -133,14 +154,14 @@ def _check_objects(folder: Path, name: str, counts: np.ndarray) -> Iterator[Find
             failed = voc.no_class_error(folder, name, instance)
             yield error(failed.file, failed.problem, failed.advice)
         elif np.count_nonzero(votes) > 1:
-            shares = ", ".join(f"{CLASSES[k + 1]} ({votes[k]} pixels)" for k in np.flatnonzero(votes))
+            shares = ", ".join(f"{own.names[k + 1]} ({votes[k]} pixels)" for k in np.flatnonzero(votes))
             report = error if votes.sum() - votes.max() > MAX_MIXED_SHARE * votes.sum() else note
             problem = f"has instance {instance} over several classes: {shares}"
             yield report(path, problem, "Give each instance one class; here most pixels decide")
     bare, pixels = of_class[[0, VOID]].sum(axis=0), of_class.sum(axis=0)
     for k in np.flatnonzero(bare):
         report = error if bare[k] == pixels[k] else note  # VOC's own lack none; masks made from boxes lack some
-        problem = f"has no instance at {bare[k]} of the {pixels[k]} pixels of class {k + 1}, {CLASSES[k + 1]}"
+        problem = f"has no instance at {bare[k]} of the {pixels[k]} pixels of class {k + 1}, {own.names[k + 1]}"
         yield report(path, problem, f"Give each object a number of its own, 1-{VOID - 1}: {VOID} is void")
 
 
@@ -155,9 +176,7 @@ def check_split(folder: Path, split: str, images: dict[str, Seen]) -> Iterator[F
         path, problem = voc.list_path(folder, split), f"lists {len(images)} image(s) without any object"
         if binary:
             problem += f", with masks of 0 and {VOID} alone: {_first(binary)}"
-            yield error(
-                path, problem, f"{VOID} is void, which does not count: write an object's class, 1-{len(CLASSES) - 1}"
-            )
+            yield error(path, problem, f"{VOID} is void, which does not count: write the label of an object's class")
         elif split == "val":
             yield note(
                 path, problem, "What needs one is not measured; if all is void, nothing is, and there are only maps"
@@ -173,22 +192,43 @@ def check_split(folder: Path, split: str, images: dict[str, Seen]) -> Iterator[F
         yield note(voc.labels_path(folder, name), problem, advice)
 
 
-def check_repeated(folder: Path, images: dict[str, Seen], lists: dict[str, list[str]]) -> Iterator[Finding]:
-    """The same picture under two ids: what is learned from must not be measured on."""
+def check_repeated(
+    folder: Path, images: dict[str, Seen], lists: dict[str, list[str]], split: bool
+) -> Iterator[Finding]:
+    """The same picture under two ids: what is learned from must not be measured on. Lists that are not `split` will
+    be.
+    """
     first_of = {}
     for name, pixels in ((name, seen.pixels) for name, seen in images.items()):
         if pixels and (first := first_of.setdefault(pixels, name)) != name:
             one, other = (next(split for split in lists if n in lists[split]) for n in (first, name))
-            where = "" if one == other else f", which is in {one}.txt, not in {other}.txt"
+            where = ", which a split may put into another list"
+            if split:
+                where = "" if one == other else f", which is in {one}.txt, not in {other}.txt"
             report = error if where else note
-            yield report(voc.image_path(folder, name), f"is the same picture as {first}.jpg{where}", "Keep one of them")
+            yield report(
+                voc.image_path(folder, name),
+                f"is the same picture as {voc.image_path(folder, first).name}{where}",
+                "Keep one of them",
+            )
+
+
+def check_classes(folder: Path, images: Iterable[Seen]) -> Iterator[Finding]:
+    """Classes of the folder's list that no mask has."""
+    seen = frozenset().union(*(one.values or () for one in images))
+    absent = [name for label, name in enumerate(classes.read(folder).names) if label and label not in seen]
+    if absent and (path := classes.file_of(folder)):
+        problem = f"has {len(absent)} class(es) that no mask has: {_first(absent)}"
+        yield note(path, problem, "Nothing is learned of them. See that list and masks belong together")
 
 
 def check_unlisted(folder: Path, entries: dict, names: list[str], splits: Iterable[str]) -> Iterator[Finding]:
     """One note a sub-folder: the official archive has thousands of photographs for other tasks."""
-    for sub, suffix in ((IMAGES, ".jpg"), (LABELS, ".png"), (INSTANCES, ".png")):
-        if extra := sorted(set(entries.get(sub, [])) - {f"{name}{suffix}" for name in names}):
-            problem = f"has {len(extra)} file(s) that {', '.join(splits)} do not list: {_first(extra)}"
+    known = {*names}
+    for sub in (IMAGES, LABELS, INSTANCES):
+        if extra := sorted(file for file in entries.get(sub, []) if os.path.splitext(file)[0] not in known):
+            of = f"that {', '.join(splits)} do not list" if splits else "without a photograph or mask of the same name"
+            problem = f"has {len(extra)} file(s) {of}: {_first(extra)}"
             yield note(folder / sub, problem, "They are not used. List them, or leave them")
 
 

@@ -33,8 +33,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from deconvnet.config import machine
+from deconvnet.data.classes import VOC_NAMES
 from deconvnet.data.icon_shapes import DISTRACTORS, GLYPHS, MIN_SIDE, place, scene_colours, surface
-from deconvnet.data.voc import CLASSES, IMAGES, INSTANCES, LABELS, LISTS, SPLITS, VOID, save_mask
+from deconvnet.data.voc import IMAGES, INSTANCES, LABELS, LISTS, SPLITS, VOID, save_mask
 
 # Scene layout.
 OBJECT_COUNT = (0.33, 0.31, 0.15, 0.08, 0.06, 0.04, 0.03)  # P(1), P(2), ... objects a scene; VOC: .34 .32 .14 .07 .06
@@ -81,14 +82,14 @@ def scene(rng: np.random.Generator, width: int = 160, height: int = 120) -> tupl
     image = background(rng, width, height, colours)
     instances = np.zeros((height, width), np.uint8)
     kinds, pixels = [0], [0]
-    weights = np.where(np.array(CLASSES[1:]) == "person", PERSON_WEIGHT, 1.0)
+    weights = np.where(np.array(VOC_NAMES[1:]) == "person", PERSON_WEIGHT, 1.0)
     count = 1 + rng.choice(len(OBJECT_COUNT), p=OBJECT_COUNT)
     sizes = np.interp(rng.random(count), SIZE_AT, SIZE) * np.sqrt(width * height)
     kind = 0
     for size in sorted(sizes, reverse=True):  # the large behind the small, or the small would be lost
         if kind == 0 or rng.random() > SAME_CLASS:
             kind = 1 + rng.choice(20, p=weights / weights.sum())
-        name = rng.choice(GLYPHS[CLASSES[kind]])
+        name = rng.choice(GLYPHS[VOC_NAMES[kind]])
         for _ in range(20):
             ink, filled, inside = place(rng, name, size, width, height)
             mine = filled > 0.5

@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deconvnet.data import voc
+from deconvnet.data import classes, voc
+from deconvnet.data.classes import VOID, Classes
 from deconvnet.data.findings import Finding, error, note
-from deconvnet.data.voc import CLASSES, VOID
 
-NAMES = {**dict(enumerate(CLASSES)), VOID: "void"}
-SAME_COLOUR = 4  # of 255: palettes are rounded; VOC's colours are 32 apart
+SAME_COLOUR = 4  # of 255: palettes are rounded; VOC's colours are 32 apart, and of nearer ones the nearest counts
 # What classes' colours become in a conversion to grey, where that is a class again: by Rec. 601 boat (15) and cat (19),
 # by Rec. 709 boat (9) and cat (14). The grey of every other class's colour, and of void's, is no label.
 GREYS_OF_COLOURS = ({15, 19}, {9, 14})
-ADVICE = "The index is the label, whatever its colour: store each class as its index, best with VOC's colours"
+ADVICE = "The index is the label, whatever its colour: store each class as its index, best with its own colour"
 
 
 def palette_of(path: Path) -> np.ndarray | None:
@@ -26,10 +25,14 @@ def palette_of(path: Path) -> np.ndarray | None:
         return None if image.palette is None else np.array([*image.palette.getdata()[1]]).reshape(-1, 3)
 
 
-def check_colours(path: Path, labels: np.ndarray, of_classes: bool) -> Iterator[Finding]:
+def check_colours(path: Path, labels: np.ndarray, of_classes: bool, own: Classes = classes.VOC) -> Iterator[Finding]:
     """What the palette of a mask says against its indices, labels (H, W) uint8. In an instance mask, not `of_classes`,
     only background and void have numbers, and so colours, of their own.
     """
+    if of_classes and not own.coloured:
+        return
+    own = own if of_classes else classes.VOC
+    named = {**dict(enumerate(own.names)), VOID: "void"}
     colours = palette_of(path)
     if colours is None or (len(colours) > 1 and (colours == colours[0]).all()):  # a palette that was never filled
         return
@@ -38,23 +41,23 @@ def check_colours(path: Path, labels: np.ndarray, of_classes: bool) -> Iterator[
     colours = colours[used]
     _, group, times = np.unique(colours, axis=0, return_inverse=True, return_counts=True)
     alone = times[group.ravel()] == 1  # colours that several indices share tell nothing
-    known = np.array(list(NAMES) if of_classes else [0, VOID])
-    same = np.abs(colours[:, None] - voc.palette()[known].astype(int)).max(axis=2) <= SAME_COLOUR
-    same[:, 0] = (colours == 0).all(axis=1)  # near-black is a step of a grey palette
-    meant = np.where(same.any(axis=1), known[same.argmax(axis=1)], -1)
+    known = np.array(list(named) if of_classes else [0, VOID])
+    apart = np.abs(colours[:, None] - own.palette[known].astype(int)).max(axis=2)
+    apart[:, 0] = np.where((colours == own.palette[0]).all(axis=1), 0, 256)  # near-black is a step of a grey palette
+    meant = np.where(apart.min(axis=1) <= SAME_COLOUR, known[apart.argmin(axis=1)], -1)
     wrong = alone & (meant >= 0) & (meant != used)
     if wrong.any():
         rebuilt = not of_classes or (meant >= 0).all() or 0 in meant[wrong]
         shown = [
-            f"{i} that of {j}, {NAMES[j]}" for i, j in zip(used[wrong].tolist(), meant[wrong].tolist(), strict=True)
+            f"{i} that of {j}, {named[j]}" for i, j in zip(used[wrong].tolist(), meant[wrong].tolist(), strict=True)
         ]
-        problem = f"has indices with other labels' colours in VOC's map: {_first(shown)}"
+        problem = f"has indices with other labels' colours: {_first(shown)}"
         yield (error if rebuilt else note)(path, problem, ADVICE)
         return
     greys = colours[:, 0]
     if of_classes and (colours == greys[:, None]).all() and (alone & (greys != used)).any():
         # an optimiser may have given a palette to an 8-bit greyscale PNG
-        was_grey = set(greys.tolist()) <= {*NAMES} and set(greys.tolist()) & set(range(1, len(CLASSES)))
+        was_grey = set(greys.tolist()) <= {*named} and set(greys.tolist()) & set(range(1, len(own)))
         shown = [f"{i} the grey {grey}" for i, grey in zip(used.tolist(), greys.tolist(), strict=True) if i != grey]
         yield (error if was_grey else note)(path, f"has indices that are not their greys: {_first(shown)}", ADVICE)
 
@@ -67,7 +70,7 @@ def check_greys(folder: Path, values: Iterable[frozenset[int]]) -> Iterator[Find
     """values: the classes in each of the folder's masks, all of them greyscale PNGs without a palette."""
     found = frozenset().union(*values) - {0}
     if found and any(found <= greys for greys in GREYS_OF_COLOURS):
-        shown = " and ".join(f"{label} ({CLASSES[label]})" for label in sorted(found))
+        shown = " and ".join(f"{label} ({classes.VOC_NAMES[label]})" for label in sorted(found))
         problem = f"has greyscale masks of the class {shown} alone, which is also what boats or cats become"
         advice = "If they were converted from VOC's colours to grey, store the class of each pixel instead"
         yield note(folder / voc.LABELS, problem, advice)

@@ -117,17 +117,17 @@ def decode(path: Path, kind: str | None, missing: str) -> Image.Image:
 
 
 def read_mask(path: Path, missing: str) -> np.ndarray:
-    """The labels of a palette or greyscale PNG, (H, W) uint8. Raises FileError if the file is something else."""
+    """The indices of a palette or greyscale PNG, uint8 (H, W), or the colours of an RGB one, uint8 (H, W, 3). Raises
+    FileError if the file is something else.
+    """
     image = decode(path, "PNG", missing)
     kind = f"mode {image.mode}"
-    if image.mode == "L":
+    if image.mode in ("L", "RGB"):  # of fewer than 8 bits PIL stretches the values to 0-255, of 16 it drops half
         with path.open("rb") as file:
             depth = file.read(IHDR_DEPTH + 1)[IHDR_DEPTH]
-        kind = f"{depth}-bit greyscale"  # of fewer than 8 bits, whose values PIL stretches to 0-255
-    if kind not in ("mode P", "8-bit greyscale"):
-        raise FileError(
-            path,
-            f"is a PNG of {kind}, not a palette or 8-bit greyscale PNG",
-            "Store the label itself as the pixel's value, not its colour",
-        )
+        kind = f"{depth}-bit {'greyscale' if image.mode == 'L' else 'RGB'}"
+    if kind not in ("mode P", "8-bit greyscale", "8-bit RGB"):
+        alpha = image.mode in ("LA", "RGBA")
+        advice = "Remove its alpha channel" if alpha else "Store each pixel's label, or its class's colour, with 8 bits"
+        raise FileError(path, f"is a PNG of {kind}, not a palette, 8-bit greyscale or 8-bit RGB PNG", advice)
     return np.array(image)  # a copy, since torch wants writable arrays

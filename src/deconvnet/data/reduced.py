@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deconvnet.data import photograph, voc
+from deconvnet.data import classes, photograph, voc
 from deconvnet.data.checks import MAX_MIXED_SHARE
+from deconvnet.data.classes import VOID
 from deconvnet.data.photograph import MAX_SIDE_PX
-from deconvnet.data.voc import CLASSES, VOID
 
 
 def is_large(root: Path, name: str) -> bool:
@@ -34,8 +34,8 @@ def place(root: Path, folder: Path, name: str) -> None:
     image = photograph.reduce(voc.read_image(root, name))
     Image.fromarray(image).save(voc.image_path(folder, name), quality=95, subsampling=0)
     labels, instances = reduce_masks(voc.read_labels(root, name), voc.read_instances(root, name), image.shape[:2])
-    voc.save_mask(voc.labels_path(folder, name), labels)
-    voc.save_mask(voc.instances_path(folder, name), instances)
+    voc.save_mask(voc.labels_path(folder, name), labels, classes.read(root).palette)
+    voc.save_mask(voc.instances_path(folder, name), instances, classes.colour_map())
 
 
 def reduce_masks(labels: np.ndarray, instances: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -47,12 +47,12 @@ def reduce_masks(labels: np.ndarray, instances: np.ndarray, shape: tuple[int, in
     labels, instances = (
         np.array(Image.fromarray(mask).resize(shape[::-1], Image.Resampling.NEAREST)) for mask in (labels, instances)
     )
-    votes = voc.count_pixels(labels, instances)[:, 1 : len(CLASSES)]
+    votes = voc.count_pixels(labels, instances)[:, 1:VOID]
     clear = votes.max(axis=1) > (1 - MAX_MIXED_SHARE) * votes.sum(axis=1)  # of one class, but for some pixels
     clear[[0, VOID]] = True  # no objects
     lost = ~clear[instances]
     labels[lost] = instances[lost] = VOID
-    votes = voc.count_pixels(labels, instances)[:, 1 : len(CLASSES)]
+    votes = voc.count_pixels(labels, instances)[:, 1:VOID]
     bare = np.flatnonzero(votes.any(axis=0) & ~votes[1:VOID].any(axis=0)) + 1
     labels[np.isin(labels, bare)] = VOID
     return labels, instances

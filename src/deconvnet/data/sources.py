@@ -4,10 +4,10 @@ dev is held out of train, so that settings can be chosen without looking at val.
 """
 
 import itertools
-import os
 import random
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +18,18 @@ from tqdm import tqdm
 from deconvnet.config import paths
 from deconvnet.config.errors import UserError
 from deconvnet.config.schema import Params
-from deconvnet.data import download, icon_scenes, reading, reduced, validate, voc
+from deconvnet.data import classes, convert, download, icon_scenes, reading, unsplit, validate, voc
+from deconvnet.data.convert import link, missing
 
 MAX_UNPACKED_BYTES = 2**33  # of an archive: several times what VOC's and SBD's hold
 
 
 def import_folder(root: Path, out: Path, *, dev: int, seed: int) -> None:
-    """Any folder in VOC layout with train.txt and val.txt -> the folder `out`, which is replaced if it exists.
+    """Any folder in VOC layout, or as annotation tools export it -> the folder `out`, which is replaced if it exists.
 
-    Its dev.txt is used as it is; without one, `dev` ids are held out of train, chosen by `seed`. The listed images and
-    masks are taken over, as hard links where possible, otherwise as copies; large photographs and their masks are
+    Its dev.txt is used as it is; without one, `dev` ids are held out of train, chosen by `seed`. Without train.txt and
+    val.txt all three are chosen by `seed`. The images and masks are taken over, as hard links where possible, otherwise
+    as copies; what is stored otherwise than every stage reads it is converted, large photographs and their masks are
     reduced, and a line says so.
 
     Raises UserError if validate.check() finds an error in `root`, or if `dev` leaves no image to train on, or none with
@@ -36,28 +38,35 @@ def import_folder(root: Path, out: Path, *, dev: int, seed: int) -> None:
     root, out = Path(root), Path(out)
     _keep_source(root, out)
 
-    def place(folder: Path, name: str) -> None:
-        (reduced.place if reduced.is_large(root, name) else _link_all)(root, folder, name)
+    def describe(folder: Path) -> None:
+        classes.write(folder, classes.read(root))
+        if note := voc.components_note(root):
+            (folder / voc.COMPONENTS).write_text(f"{note}\n", encoding="utf-8")
 
-    _write(out, split_folder(root, dev=dev, seed=seed), place)
+    _write(out, split_folder(root, dev=dev, seed=seed), partial(convert.place, root), describe)
 
 
 def split_folder(root: Path, *, dev: int, seed: int) -> dict[str, list[str]]:
     """The ids of train, dev and val that `import_folder` takes from `root`. Raises UserError as it does."""
     given = validate.given_splits(root)
     validate.require(root, given)
-    splits = {split: voc.read_list(root, split) for split in given}
-    if said := reduced.sentence(root, list(itertools.chain(*splits.values()))):
-        print(said, flush=True)
-    if "dev" not in splits:
+    splits = {split: voc.read_list(root, split) for split in given} or unsplit.split(root, seed)
+    said = [] if given else [unsplit.sentence(root, splits, seed)]
+    for sentence in (*said, *convert.sentences(root, list(itertools.chain(*splits.values())))):
+        print(sentence, flush=True)
+    if "dev" in given:
+        return splits
+    if given:
         splits["train"], splits["dev"] = _hold_out(splits["train"], dev, seed)
-        for split in ("train", "dev"):
-            masks = (voc.read_instances(root, name) for name in splits[split])  # one is read, unless it has no object
-            if not any(((mask > 0) & (mask < voc.VOID)).any() for mask in masks):
-                raise UserError(
-                    f"No image of {split} has an object, with dev = {dev} images held out of {root}'s train.txt. Write "
-                    "a dev.txt with objects beside it, or change data.dev or data.seed."
-                )
+        how, instead = f"with dev = {dev} images held out of {root}'s train.txt", "a dev.txt with objects beside it"
+    else:
+        how, instead = f"when {root} is split by seed {seed}", "train.txt, dev.txt and val.txt"
+    for split in ("train", "dev"):
+        masks = (voc.read_instances(root, name) for name in splits[split])  # one is read, unless it has no object
+        if not any(((mask > 0) & (mask < voc.VOID)).any() for mask in masks):
+            raise UserError(
+                f"No image of {split} has an object, {how}. Write {instead}, or change data.dev or data.seed."
+            )
     return splits
 
 
@@ -103,14 +112,14 @@ def import_voc2012(root: Path, out: Path, *, dev: int, seed: int, test_root: Pat
 
     def place(folder: Path, name: str) -> None:
         if name not in labelled:
-            _link(voc.image_path(test_root, name), voc.image_path(folder, name))
+            link(voc.image_path(test_root, name), voc.image_path(folder, name))
             void = np.full(voc.read_image(test_root, name).shape[:2], voc.VOID)
             voc.save_mask(voc.labels_path(folder, name), void)
             voc.save_mask(voc.instances_path(folder, name), void)
         elif name in own:
             _link_all(voc_folder, folder, name)
         else:
-            _link(sbd_folder / "img" / f"{name}.jpg", voc.image_path(folder, name))
+            link(sbd_folder / "img" / f"{name}.jpg", voc.image_path(folder, name))
             voc.save_mask(voc.labels_path(folder, name), _sbd_mask(sbd_folder / "cls" / f"{name}.mat", "GTcls"))
             voc.save_mask(voc.instances_path(folder, name), _sbd_mask(sbd_folder / "inst" / f"{name}.mat", "GTinst"))
 
@@ -155,49 +164,42 @@ def _sbd_mask(path: Path, key: str) -> np.ndarray:
         with path.open("rb") as file:
             return loadmat(file)[key][0]["Segmentation"][0]
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     except Exception as error:  # for a broken file scipy raises a dozen kinds, zlib's among them
         raise UserError(f"{path} is not a mask of SBD ({error}). Unpack the SBD archive again.") from error
 
 
-def _missing(path: Path) -> UserError:
-    return UserError(f"{path} is missing, although a list names it. Unpack the archive again.")
-
-
-def _link(source: Path, target: Path) -> None:
-    source = source.resolve()  # a link to a symbolic link would not survive the move
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise _missing(source) from None
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
-
-
 def _link_all(root: Path, folder: Path, name: str) -> None:
     for path in (voc.image_path, voc.labels_path, voc.instances_path):
-        _link(path(root, name), path(folder, name))
+        link(path(root, name), path(folder, name))
 
 
-def _write(out: Path, splits: dict[str, list[str]], place: Callable[[Path, str], None]) -> None:
-    """Make the VOC-layout folder `out`; place(folder, name) puts one image with its masks into it.
+def _write(
+    out: Path,
+    splits: dict[str, list[str]],
+    place: Callable[[Path, str], None],
+    describe: Callable[[Path], None] = lambda folder: None,
+) -> None:
+    """Make the VOC-layout folder `out`; place(folder, name) puts one image with its masks into it, describe(folder)
+    what else belongs to it.
 
     The work is done in a sibling folder that is renamed at the end, so that nothing half-written stays.
     """
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+    part = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(part, ignore_errors=True)  # what a killed run left
     try:
         for sub in (voc.IMAGES, voc.LABELS, voc.INSTANCES, voc.LISTS):
-            (partial / sub).mkdir(parents=True)
+            (part / sub).mkdir(parents=True)
         for split, names in splits.items():
-            voc.list_path(partial, split).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+            voc.list_path(part, split).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
             for name in tqdm(names, desc=f"import {split}", unit="image"):
-                place(partial, name)
+                place(part, name)
+        describe(part)
         if out.exists():
             shutil.rmtree(out)
-        partial.rename(out)
+        part.rename(out)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def prepare(params: Params, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checks a folder in VOC layout: everything that is wrong with it, found in one pass.
+"""Checks a folder in VOC layout, or as a tool exports it: everything that is wrong with it, found in one pass.
 
     python -m deconvnet.data.validate FOLDER            prints it as text; exit status 1 if there is an error
     python -m deconvnet.data.validate FOLDER --json     as a list of {file, problem, advice, severity}
@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from deconvnet.config import machine
 from deconvnet.config.errors import UserError
-from deconvnet.data import reading, voc
+from deconvnet.data import classes, exports, reading, unsplit, voc
 from deconvnet.data.checks import (
+    check_classes,
     check_image,
     check_list,
     check_overlaps,
@@ -38,30 +39,21 @@ MIN_IMAGES_PER_WORKER = 200  # with fewer, a further process costs more time tha
 
 
 def check(folder, splits: Iterable[str]) -> list[Finding]:
-    """Everything that is wrong with the folder's `splits`; the same list whatever the number of processes.
+    """Everything that is wrong with the folder's `splits`, or, if there are none, with what unsplit.py will split; the
+    same list whatever the number of processes.
 
     Decodes each listed photograph and mask in full, on all cores. Raises UserError for a wrong DECONVNET_CORES.
     """
-    folder, found = Path(folder), []
+    folder, found, splits = Path(folder), [], list(splits)
     if not os.path.isdir(folder):  # os.path, since Path raises for a name that is too long
-        return [error(folder, "is not a folder", f"Name the folder that holds {IMAGES} and {LISTS}")]
-    entries = {sub: attempt(found, list_entries, folder / sub) for sub in (IMAGES, LABELS, INSTANCES, LISTS)}
-    entries = {sub: names for sub, names in entries.items() if names is not None}
-    for sub, name in ((sub, name) for sub, names in entries.items() for name in names):
-        if any(0xDC80 <= ord(letter) <= 0xDCFF for letter in name):  # how Python decodes a byte that is no text
-            advice = "No list can name it. Rename it, or leave it"
-            found.append(note(folder / sub / name, "has a name that is not UTF-8", advice))
-    if LISTS not in entries:
+        return [error(folder, "is not a folder", f"Name the folder that holds {IMAGES} and {LABELS}")]
+    entries = _entries(folder, found, [IMAGES, LABELS, INSTANCES, *([LISTS] if splits else [])])
+    if splits and LISTS not in entries:
         return found
+    attempt(found, classes.read, folder)
 
-    lists = {split: attempt(found, reading.read_lines, voc.list_path(folder, split)) for split in splits}
-    for split, names in lists.items():
-        if names is not None:
-            found += check_list(voc.list_path(folder, split), names)
-    usable = {split: [name for name in names or [] if not reading.wrong_id(name)] for split, names in lists.items()}
-    found += check_overlaps(folder, usable)
+    lists, usable = _lists(folder, found, splits)
     names = list(dict.fromkeys(itertools.chain(*usable.values())))
-
     cores = max(min(machine.cores(), len(names) // MIN_IMAGES_PER_WORKER), 1)
     jobs = Parallel(n_jobs=cores, return_as="generator")(delayed(check_image)(folder, n, list(entries)) for n in names)
     images = {}
@@ -70,12 +62,56 @@ def check(folder, splits: Iterable[str]) -> list[Finding]:
         images[name] = seen
     for split, listed in usable.items():
         found += check_split(folder, split, {name: images[name] for name in listed})
-    if all(seen.grey for seen in images.values()):
+    if images and all(seen.values for seen in images.values()):
+        found += check_classes(folder, images.values())
+    if all(seen.grey for seen in images.values()) and classes.file_of(folder) is None:
         found += check_greys(folder, (seen.values for seen in images.values()))
-    found += check_repeated(folder, images, usable)
+    found += check_repeated(folder, images, usable, bool(splits))
     if None not in lists.values():  # otherwise the unreadable list may name them
         found += check_unlisted(folder, entries, names, lists)
-    return found
+    return list(dict.fromkeys(found))  # a wrong class list is one finding, not one an image
+
+
+def _entries(folder: Path, found: list[Finding], subs: list[str]) -> dict[str, list[str]]:
+    """{sub-folder: the names in it}, for those that can be read; for masks of the first folder that holds them. What
+    is wrong goes to `found`.
+    """
+    entries = {}
+    for sub in subs:
+        held = exports.mask_folders(folder / sub) if sub in (LABELS, INSTANCES) else [folder / sub]
+        if sub == INSTANCES and not held:
+            advice = "The connected components of each class count as objects; add it if objects of a class touch"
+            found.append(note(folder / sub, "is missing", advice))
+            entries[sub] = []
+            continue
+        names = attempt(found, list_entries, next(iter(held), folder / sub))
+        entries |= {} if names is None else {sub: names}
+        for name in names or []:
+            if any(0xDC80 <= ord(letter) <= 0xDCFF for letter in name):  # how Python decodes a byte that is no text
+                advice = "No list can name it. Rename it, or leave it"
+                found.append(note(folder / sub / name, "has a name that is not UTF-8", advice))
+    return entries
+
+
+def _lists(folder: Path, found: list[Finding], splits: list[str]) -> tuple[dict, dict[str, list[str]]]:
+    """{list: what it names, None if it cannot be read}, and the same with the ids that can be used."""
+    own = splits or [unsplit.DEFAULT] * os.path.lexists(voc.list_path(folder, unsplit.DEFAULT))
+    lists = {split: attempt(found, reading.read_lines, voc.list_path(folder, split)) for split in own}
+    for split, names in lists.items():
+        if names is not None:
+            found += check_list(voc.list_path(folder, split), names)
+    usable = {split: [name for name in names or [] if not reading.wrong_id(name)] for split, names in lists.items()}
+    found += check_overlaps(folder, usable)
+    if splits or None in lists.values():
+        return lists, usable
+    names = unsplit.names(folder, usable.get(unsplit.DEFAULT))
+    if left := sorted(set(usable.get(unsplit.DEFAULT, [])) - {*names}):
+        problem = f"lists {len(left)} image(s) without a class mask: {', '.join(left[:5])}"
+        found.append(note(voc.list_path(folder, unsplit.DEFAULT), problem, "They are left out"))
+    if len(names) < unsplit.LEAST:
+        problem = f"has {len(names)} image(s) with a class mask"
+        found.append(error(folder, problem, "train, dev and val need one each: annotate more"))
+    return lists, {unsplit.DEFAULT: names}
 
 
 def text(folder, found: list[Finding]) -> str:
@@ -106,7 +142,11 @@ def main() -> int:
 
 
 def given_splits(folder) -> list[str]:
-    """The splits that the folder must list: dev.txt is optional, since a part of train can be held out instead."""
+    """The splits that the folder must list: dev.txt is optional, since a part of train can be held out instead. None in
+    a folder that has no such list: unsplit.py makes them.
+    """
+    if unsplit.is_unsplit(folder):
+        return []
     return [split for split in voc.SPLITS if split != "dev" or os.path.lexists(voc.list_path(folder, "dev"))]
 
 

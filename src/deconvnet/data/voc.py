@@ -1,7 +1,7 @@
 """The PASCAL VOC segmentation layout: one reader for every data source.
 
     JPEGImages/<id>.jpg                 photographs
-    SegmentationClass/<id>.png          class of each pixel: 0 background, 1-20 objects, 255 void
+    SegmentationClass/<id>.png          label of each pixel: 0 background, 1-254 classes, 255 void
     SegmentationObject/<id>.png         instance of each pixel: 0 background, 1-254 instances, 255 void
     ImageSets/Segmentation/<split>.txt  one id a line
 
@@ -19,43 +19,35 @@ from PIL import Image
 from tqdm import tqdm
 
 from deconvnet.config.errors import UserError
-from deconvnet.data.reading import FileError, decode, read_ids, read_mask, short, wrong_id
+from deconvnet.data import classes, exports
+from deconvnet.data.classes import VOID
+from deconvnet.data.reading import FileError, decode, read_ids, short, wrong_id
 from deconvnet.utils.files import write_atomic
 
-CLASSES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
-VOID = 255
 SPLITS = ("train", "dev", "val")
 SIZES = ("small", "medium", "large")
 IMAGES = "JPEGImages"
 LABELS = "SegmentationClass"
 INSTANCES = "SegmentationObject"
 LISTS = "ImageSets/Segmentation"
+COMPONENTS = "components.txt"  # in an imported folder whose objects are connected components
+COMPONENTS_NOTE = (
+    f"There is no {INSTANCES}: the connected components of each class count as objects, so that objects of a "
+    "class that touch are one, and an object in two parts is two."
+)
 MISSING = f"Put it there, or take its id out of the lists in {LISTS}"
 OBJECT_COLUMNS = ["image", "instance", "label", "x1", "y1", "x2", "y2", "pixels", "width", "height"]
 
 
-def palette() -> np.ndarray:
-    """VOC's colour map, (256, 3) uint8: the bits of the label go to R, G, B in turn, highest bit first."""
-    labels = np.arange(256)
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (((labels >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
-    return colours
-
-
 def colorize(labels) -> np.ndarray:
-    """Integer labels (H, W) in 0-255 to VOC's colours (H, W, 3) uint8."""
-    return palette()[labels]
+    """Integer labels (H, W) in 0-255 to the colours of this run's classes, (H, W, 3) uint8."""
+    return classes.current().palette[labels]
 
 
-def save_mask(path, labels) -> None:
-    """Write integer labels (H, W) in 0-255 as a palette PNG with VOC's colour map."""
+def save_mask(path, labels, palette: np.ndarray | None = None) -> None:
+    """Write integer labels (H, W) in 0-255 as a palette PNG, by default with the colours of this run's classes."""
     image, content = Image.fromarray(np.asarray(labels).astype(np.uint8)), io.BytesIO()
-    image.putpalette(palette().tobytes())
+    image.putpalette((classes.current().palette if palette is None else palette).tobytes())
     image.save(content, format="PNG")
     write_atomic(Path(path), content.getvalue(), durable=False)
 
@@ -66,22 +58,23 @@ def list_path(folder, split) -> Path:
 
 
 def image_path(folder, name) -> Path:
-    return _path(folder, IMAGES, name, ".jpg")
+    """JPEGImages/<id>.jpg; in an export also with the other endings that exports.py knows, and so on for the masks."""
+    return exports.image_file(_folder(folder, IMAGES, name), name)
 
 
 def labels_path(folder, name) -> Path:
-    return _path(folder, LABELS, name, ".png")
+    return exports.mask_file(_folder(folder, LABELS, name), name)
 
 
 def instances_path(folder, name) -> Path:
-    return _path(folder, INSTANCES, name, ".png")
+    return exports.mask_file(_folder(folder, INSTANCES, name), name)
 
 
-def _path(folder, sub: str, name: str, suffix: str) -> Path:
+def _folder(folder, sub: str, name: str) -> Path:
     """Whatever its list was read with, an id leads to no other folder. Raises UserError."""
     if reason := wrong_id(name):
         raise UserError(f"No file in {Path(folder, sub)} can have the id '{short(name)}', which {reason}.")
-    return Path(folder, sub, f"{name}{suffix}")
+    return Path(folder, sub)
 
 
 def read_list(folder, split) -> list[str]:
@@ -90,34 +83,47 @@ def read_list(folder, split) -> list[str]:
 
 
 def read_image(folder, name) -> np.ndarray:
-    """The photograph as RGB, (H, W, 3) uint8. Raises FileError if it is missing, truncated or not a JPEG."""
-    return np.array(decode(image_path(folder, name), "JPEG", MISSING).convert("RGB"))
+    """The photograph as RGB, (H, W, 3) uint8. Raises FileError as `decode_image` does."""
+    return np.array(decode_image(folder, name).convert("RGB"))
+
+
+def decode_image(folder, name) -> Image.Image:
+    """Raises FileError if the photograph is missing, truncated or not what its name says: a JPEG or a PNG."""
+    path = image_path(folder, name)
+    return decode(path, "PNG" if path.suffix.lower() == ".png" else "JPEG", MISSING)
 
 
 def read_labels(folder, name) -> np.ndarray:
-    """The class mask, (H, W) uint8 with values 0-20 and 255 (void).
+    """The class mask, (H, W) uint8: the labels of the folder's classes, and 255 (void).
 
-    Raises FileError if it is missing, truncated, not a palette or greyscale PNG, or has another value.
+    Raises FileError if it is missing, truncated, of a wrong kind, or has an index or a colour that no class has.
     """
     path = labels_path(folder, name)
-    labels = read_mask(path, MISSING)
-    wrong = labels[(labels >= len(CLASSES)) & (labels != VOID)]
-    if wrong.size:
-        values = ", ".join(map(str, np.unique(wrong)[:5]))
-        raise FileError(
-            path,
-            f"has class values outside 0-{len(CLASSES) - 1} and {VOID}: {values} ({wrong.size} pixels)",
-            f"Write the VOC class index of each pixel, and {VOID} for void",
-        )
-    return labels
+    return exports.labels_of(path, exports.read(path, MISSING), classes.read(folder))
 
 
 def read_instances(folder, name) -> np.ndarray:
-    """The instance mask, (H, W) uint8: 0 background, 1-254 instances, 255 void.
+    """The instance mask, (H, W) uint8: 0 background, 1-254 instances, 255 void. In a folder without instances they are
+    the connected components of each class.
 
-    Raises FileError if it is missing, truncated or not a palette or greyscale PNG.
+    Raises FileError if it is missing, truncated, of a wrong kind, or has more than 254 instances.
     """
-    return read_mask(instances_path(folder, name), MISSING)
+    if not has_instances(folder):
+        return exports.components(labels_path(folder, name), read_labels(folder, name))
+    path = instances_path(folder, name)
+    return exports.instances_of(path, exports.read(path, MISSING))
+
+
+def has_instances(folder) -> bool:
+    return bool(exports.mask_folders(Path(folder, INSTANCES)))
+
+
+def components_note(folder) -> str:
+    """A sentence if the folder's objects are connected components, as it was exported or as it was imported; or ""."""
+    if not has_instances(folder):
+        return COMPONENTS_NOTE
+    path = Path(folder, COMPONENTS)
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def count_pixels(labels: np.ndarray, instances: np.ndarray) -> np.ndarray:
@@ -137,7 +143,7 @@ def no_class_error(folder, name, instance: int) -> FileError:
 def objects(folder, names) -> pd.DataFrame:
     """One row per instance of the images `names`, in their order, for a folder that validate.check() finds sound.
 
-    image: id; instance: its value in the instance mask; label: the class 1-20 that most of its pixels have (void and
+    image: id; instance: its value in the instance mask; label: the class that most of its pixels have (void and
     background do not vote); x1, y1, x2, y2: tight box in pixels, half-open; pixels: its area; width, height: of the
     image. Raises FileError for a mask that cannot be read and for an instance without a class.
     """
@@ -148,7 +154,7 @@ def objects(folder, names) -> pd.DataFrame:
         counts = count_pixels(labels, instances)
         pixels = counts.sum(axis=1)
         for instance in map(int, np.flatnonzero(pixels[1:VOID]) + 1):
-            votes = counts[instance, 1 : len(CLASSES)]
+            votes = counts[instance, 1:VOID]
             if not votes.any():
                 raise no_class_error(folder, name, instance)
             mask = instances == instance

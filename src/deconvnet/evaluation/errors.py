@@ -5,7 +5,8 @@ The paper reports mean IoU alone, which counts a pixel that is wrongly an object
 
 import numpy as np
 
-from deconvnet.data.voc import CLASSES, VOID
+from deconvnet.data import classes
+from deconvnet.data.classes import VOID
 from deconvnet.evaluation import bootstrap, measures
 from deconvnet.evaluation.per_image import PerImageCounts
 
@@ -49,7 +50,7 @@ def per_class(counts: np.ndarray) -> dict[str, dict[str, float]]:
     """(images, 3, classes) counts → precision and recall of each class in 0–1; NaN where nothing is counted."""
     hits, ground_truth, predicted = counts.sum(axis=0, dtype=float)
     with np.errstate(invalid="ignore"):
-        pairs = zip(CLASSES, (hits / predicted).tolist(), (hits / ground_truth).tolist(), strict=True)
+        pairs = zip(classes.current().names, (hits / predicted).tolist(), (hits / ground_truth).tolist(), strict=True)
         return {name: {"precision": precision, "recall": recall} for name, precision, recall in pairs}
 
 
@@ -88,7 +89,7 @@ def class_differences(
 ) -> dict[str, bootstrap.Estimate]:
     """By how many points one method's IoU of each class is above another's."""
     images, found = len(runs[0][f"counts/{first}"]), {}
-    for label, name in enumerate(CLASSES):
+    for label, name in enumerate(classes.current().names):
         measure = measures.minus(measures.class_iou(first, label), measures.class_iou(second, label))
         found[name] = bootstrap.estimate(measure, runs, images, resamples, seed)
     return found

@@ -8,28 +8,30 @@ import pandas as pd
 from deconvnet.config.errors import UserError
 from deconvnet.config.paths import VOC
 from deconvnet.config.schema import Evaluation
-from deconvnet.data import voc
-from deconvnet.data.voc import CLASSES, VOID
+from deconvnet.data import classes, voc
+from deconvnet.data.classes import VOID
 from deconvnet.images import store
 from deconvnet.utils import parallel
 
 MIN_IMAGES_PER_WORKER = 100  # with fewer, a further process takes longer to start than it saves
 
 
-def confusion(ground_truth: np.ndarray, predicted: np.ndarray, classes: int = len(CLASSES)) -> np.ndarray:
-    """Counts of non-void pixels, (classes, classes): row ground truth, column prediction.
+def confusion(ground_truth: np.ndarray, predicted: np.ndarray, number: int | None = None) -> np.ndarray:
+    """Counts of non-void pixels, (classes, classes): row ground truth, column prediction. `number` is that of the
+    classes, by default of this run's.
 
-    Raises ValueError if the shapes differ or the prediction is not 0 … classes - 1.
+    Raises ValueError if the shapes differ or the prediction is not a class.
     """
     if ground_truth.shape != predicted.shape:
         raise ValueError(
             f"The prediction is {predicted.shape}, the ground truth {ground_truth.shape}: they must have one size."
         )
+    number = number or len(classes.current())
     valid = ground_truth != VOID
     ground_truth, predicted = ground_truth[valid].astype(int), predicted[valid].astype(int)
-    if predicted.size and not 0 <= predicted.min() <= predicted.max() < classes:
-        raise ValueError(f"The prediction holds {predicted.min()}…{predicted.max()}; classes are 0…{classes - 1}.")
-    return np.bincount(classes * ground_truth + predicted, minlength=classes**2).reshape(classes, classes)
+    if predicted.size and not 0 <= predicted.min() <= predicted.max() < number:
+        raise ValueError(f"The prediction holds {predicted.min()}…{predicted.max()}; classes are 0…{number - 1}.")
+    return np.bincount(number * ground_truth + predicted, minlength=number**2).reshape(number, number)
 
 
 def iou(matrix: np.ndarray) -> np.ndarray:
@@ -101,7 +103,7 @@ def evaluate(method: str, names: list[str], objects: pd.DataFrame, settings: Eva
     recalls = [recall for name in of_image for recall in found[name][1]]
     sizes = voc.size_bin(objects, settings.small, settings.medium).to_numpy()
     by_size = pd.Series(recalls, dtype=float).groupby(sizes).mean()
-    per_class = dict(zip(voc.CLASSES, iou(matrix).tolist(), strict=True))
+    per_class = dict(zip(classes.current().names, iou(matrix).tolist(), strict=True))
     mean = mean_iou(matrix)
     summary = {"mean_iou": mean} | {f"recall_{size}": float(by_size.get(size, np.nan)) for size in voc.SIZES}
     return Result(summary, per_class | {"mean": mean})

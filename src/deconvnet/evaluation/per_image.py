@@ -13,7 +13,7 @@ import pandas as pd
 
 from deconvnet.config.paths import VOC
 from deconvnet.data import voc
-from deconvnet.data.voc import CLASSES, VOID
+from deconvnet.data.classes import VOID
 from deconvnet.evaluation.metrics import MIN_IMAGES_PER_WORKER, confusion
 from deconvnet.images import boxes, store
 from deconvnet.images.boxes import BOX
@@ -23,7 +23,7 @@ PerImageCounts = dict[str, np.ndarray]
 
 
 def image_counts(ground_truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The counts of one image, (3, 21). Raises ValueError as metrics.confusion does."""
+    """The counts of one image, (3, classes). Raises ValueError as metrics.confusion does."""
     matrix = confusion(ground_truth, predicted)
     return np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)]).astype(np.uint32)
 
@@ -107,7 +107,7 @@ def object_counts(
                 row[f"iou/{method}"] = object_iou(labels, instances, predicted, o, around)
                 row[f"contour/{method}"] = object_iou(near, instances, predicted, o, around)
                 row[f"other/{method}"] = ((predicted[mine] != o.label) & (predicted[mine] != 0)).mean()
-                row[f"majority/{method}"] = np.bincount(predicted[mine], minlength=len(CLASSES)).argmax()
+                row[f"majority/{method}"] = np.bincount(predicted[mine]).argmax()
             rows.append(row)
         return rows
 
@@ -136,7 +136,7 @@ def method_counts(
         return np.stack([[image_counts(target, p) for p in predicted] for target in targets])
 
     done = parallel.process_map(task, names, "pixel counts", min_items_per_worker=MIN_IMAGES_PER_WORKER)
-    counted = np.stack(list(done))  # (images, 2, methods, 3, 21)
+    counted = np.stack(list(done))  # (images, 2, methods, 3, classes)
     found = {}
     for i, method in enumerate(methods):
         found[f"counts/{method}"], found[f"boundary/{method}"] = counted[:, 0, i].copy(), counted[:, 1, i].copy()

@@ -90,7 +90,7 @@ def write_label_maps(outputs: Outputs, names: list[str], settings: Crf, rule: st
         image, found = voc.read_image(VOC, name), {}
         probabilities = {method: ensemble.method_probabilities(method, name, rule) for method in methods}
         for number, kernel in enumerate(kernels):
-            field = build_crf(image, len(voc.CLASSES), kernel, settings.normalise)
+            field = build_crf(image, len(next(iter(probabilities.values()))), kernel, settings.normalise)
             for method in dict.fromkeys(m for m, k in wanted if k == number):
                 refined = mean_field(field, probabilities[method], settings.iterations)
                 found[method, number] = refined.argmax(axis=0).astype(np.uint8)  # a worker returns 1/84 of the bytes

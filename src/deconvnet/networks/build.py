@@ -1,10 +1,11 @@
-"""The networks that the settings describe, with their layers for the device at hand."""
+"""The networks that the settings and the data set's classes describe, with their layers for the device at hand."""
 
 import torch
 from torch import nn
 
 from deconvnet.config import machine
 from deconvnet.config.schema import Params
+from deconvnet.data import classes
 from deconvnet.networks.deconvnet import DeconvNet, Encoder
 from deconvnet.networks.fcn import FCN8s
 from deconvnet.networks.fuse import use_gpu_layers
@@ -27,18 +28,21 @@ def for_device(network: nn.Module) -> nn.Module:
     return use_gpu_layers(network) if machine.device().type == "cuda" else network
 
 
-def make_deconvnet(params: Params) -> DeconvNet:
+def make_deconvnet(params: Params, number: int | None = None) -> DeconvNet:
+    """`number`, here and below, is that of the classes, by default of this run's."""
     n = params.network
-    return for_device(DeconvNet(blocks=n.blocks, fc=n.fc, size=n.size, bn_eps=n.bn_eps, std=n.pixel_std))
+    shape = {"blocks": n.blocks, "fc": n.fc, "size": n.size, "std": n.pixel_std}
+    return for_device(DeconvNet(number or len(classes.current()), **shape, bn_eps=n.bn_eps))
 
 
-def make_fcn(params: Params) -> FCN8s:
+def make_fcn(params: Params, number: int | None = None) -> FCN8s:
     n, fcn = params.network, params.fcn
     bn_eps = n.bn_eps if fcn.batch_norm else None
     shape = {"blocks": n.blocks, "fc": n.fc, "size": n.size, "std": n.pixel_std}
-    return for_device(FCN8s(**shape, bn_eps=bn_eps, dropout=fcn.dropout, padding=fcn.padding))
+    more = {"dropout": fcn.dropout, "padding": fcn.padding}
+    return for_device(FCN8s(number or len(classes.current()), **shape, bn_eps=bn_eps, **more))
 
 
 def make_classifier(params: Params) -> Classifier:
     """Of the backbone's training: DeconvNet's encoder with one linear layer on top."""
-    return Classifier(make_deconvnet(params).encoder, params.network.fc)
+    return Classifier(make_deconvnet(params).encoder, params.network.fc, len(classes.current()))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from deconvnet.config import machine
 from deconvnet.config.schema import Params
+from deconvnet.data import classes
 from deconvnet.networks import build, weights
 from deconvnet.networks.deconvnet import DeconvNet
 from deconvnet.networks.fuse import fold_batch_norm
@@ -40,7 +41,7 @@ def make_variant(variant: str, settings: Params) -> DeconvNet:
     if variant == "one_stage":
         return weights.initialise(build.make_deconvnet(settings), settings.weights.deconvnet)
     n = settings.network
-    shape = {"blocks": n.blocks, "fc": n.fc, "size": n.size, "std": n.pixel_std}
+    shape = {"classes": len(classes.current()), "blocks": n.blocks, "fc": n.fc, "size": n.size, "std": n.pixel_std}
     if variant == "bilinear":
         net = build.for_device(BilinearDeconvNet(**shape, bn_eps=n.bn_eps))
         return weights.initialise(net, settings.weights.deconvnet)

@@ -119,7 +119,9 @@ def load(module: nn.Module, name: str, folder: Path = MODELS, *, strict: bool = 
         ) from None
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path} is of another network than params.yaml describes: {reason}") from None
+        raise UserError(
+            f"{path} is of another network, or other classes, than params.yaml and data/voc describe: {reason}"
+        ) from None
     if not strict and any(".conv." in key for key in missing):
         raise UserError(f"{path} lacks {len(missing)} tensors that the encoder needs, {missing[0]} first.")
     return module.to(machine.device(), memory_format=torch.channels_last).eval()

@@ -1,14 +1,15 @@
 """What is checked before DVC starts: settings, data, weights. And the list of what the data stage will read."""
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deconvnet.config import machine, params
 from deconvnet.config.errors import UserError
 from deconvnet.config.paths import ROOT
 from deconvnet.config.schema import SOLVERS, Params
-from deconvnet.data import sources, validate, voc
+from deconvnet.data import classes, sources, unsplit, validate, voc
 from deconvnet.utils.files import fingerprint, write_json
 
 DEFAULT = "icons"
@@ -96,15 +97,24 @@ def list_source(settings: Params, path: Path) -> None:
     data, files = settings.data, None
     if data.source == "folder":
         root = ROOT / data.root
-        files = list_files(root, validate.given_splits(root), [voc.image_path, voc.labels_path, voc.instances_path])
+        kinds = [voc.image_path, voc.labels_path, voc.instances_path][: 2 + voc.has_instances(root)]
+        if splits := validate.given_splits(root):
+            files = list_files(root, splits, kinds)
+        else:
+            names = list(itertools.chain(*unsplit.split(root, data.seed).values()))
+            files = list_files(root, [], kinds, names)
     elif data.test_root:
         files = list_files(ROOT / data.test_root, ["test"], [voc.image_path])
     write_json(path, {"source": data.source, "files": files})
 
 
-def list_files(root: Path, splits: list[str], kinds: list[Callable[[Path, str], Path]]) -> dict:
-    """How many files there are, and a fingerprint: the lists of `splits`, and of each of their ids a file per kind."""
+def list_files(root: Path, splits: list[str], kinds: list[Callable[[Path, str], Path]], names: Sequence = ()) -> dict:
+    """How many files there are, and a fingerprint: the class list if there is one, the lists of `splits`, and of each
+    of their ids and `names` a file per kind.
+    """
     files = [voc.list_path(root, split) for split in splits]
-    files += [path(root, name) for split in splits for name in voc.read_list(root, split) for path in kinds]
+    names = [*(name for split in splits for name in voc.read_list(root, split)), *names]
+    files += [path(root, name) for name in names for path in kinds]
+    files += [path] if (path := classes.file_of(root)) else []
     stats = [(str(f.relative_to(root)), s.st_size, s.st_mtime_ns) for f in files for s in [os.stat(f)]]
     return {"count": len(files), "fingerprint": fingerprint(str(root), stats)}

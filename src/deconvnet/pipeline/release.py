@@ -86,6 +86,7 @@ def card(run: trained.Run, commit: str | None) -> dict:
     return {
         "profile": s.profile,
         "data": s.data.source,
+        "classes": {"names": run.classes().names, "colours": run.classes().colours},
         "seeds": {name: getattr(s, name).seed for name in SOLVERS},
         "experiment": experiment.experiment_id(s, run.folder),
         "commit": commit,

@@ -36,12 +36,12 @@ class Predictor:
             raise UserError(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
         self.method, base = method, method.removesuffix("_crf")
         self.trained = trained.find(weights, sha256, profile)
-        self.settings = s = self.trained.settings
+        self.settings, self.classes = s, own = self.trained.settings, self.trained.classes()
         self.fcn = self.deconvnet = self.kernel = None
         if base != "deconvnet":
-            self.fcn = for_inference(self.trained.load(build.make_fcn(s), "fcn8s"))
+            self.fcn = for_inference(self.trained.load(build.make_fcn(s, len(own)), "fcn8s"))
         if base != "fcn8s":
-            self.deconvnet = for_inference(self.trained.load(build.make_deconvnet(s), "deconvnet"))
+            self.deconvnet = for_inference(self.trained.load(build.make_deconvnet(s, len(own)), "deconvnet"))
             self.boundaries = self.trained.load(boundaries.BoundaryNet(s.boundaries.widths), "boundaries")
         if base != method:
             self.kernel = self.trained.kernel(base)

@@ -20,10 +20,10 @@ def segment(predict: Predictor, path: Path, mask: Path, over: Path, probabilitie
     labels = label_map(found, image.shape[:2])
     try:
         mask.parent.mkdir(parents=True, exist_ok=True)
-        voc.save_mask(mask, labels)
+        voc.save_mask(mask, labels, predict.classes.palette)
         Image.fromarray(figures.overlay(image, labels)).save(over)
         if probabilities:
-            save_probabilities(probabilities, found)
+            save_probabilities(probabilities, found, predict.classes.names)
     except OSError as error:
         advice = "Free some space there, or name another --out"
         raise FileError(path, f"has a result that cannot be written ({error})", advice) from None
@@ -32,16 +32,16 @@ def segment(predict: Predictor, path: Path, mask: Path, over: Path, probabilitie
     if seen_height < height or seen_width < width:
         size = f"{width} x {height} px, segmented at {seen_width} x {seen_height}"
         size += ", the size of its probabilities: " if probabilities else ": "
-    share = np.bincount(labels.ravel(), minlength=21) / labels.size
-    objects = ", ".join(f"{voc.CLASSES[k]} {share[k]:.0%}" for k in np.argsort(-share) if k and share[k])
+    share, known = np.bincount(labels.ravel()) / labels.size, predict.classes.names
+    objects = ", ".join(f"{known[k]} {share[k]:.0%}" for k in np.argsort(-share) if k and share[k])
     names = ", ".join(target.name for target in (mask, over, probabilities) if target)
     return f"{path}: {size}{objects or 'background only'} -> {names}"
 
 
-def save_probabilities(path: Path, probabilities: np.ndarray) -> None:
-    """Writes (21, h, w) class probabilities as float16 `probabilities`, and the names of the `classes`, (21,)."""
+def save_probabilities(path: Path, probabilities: np.ndarray, names: tuple[str, ...]) -> None:
+    """Writes (C, h, w) class probabilities as float16 `probabilities`, and the names of the `classes`, (C,)."""
     content = io.BytesIO()
-    np.savez_compressed(content, probabilities=in_half(probabilities), classes=np.array(voc.CLASSES))
+    np.savez_compressed(content, probabilities=in_half(probabilities), classes=np.array(names))
     write_atomic(path, content.getvalue(), durable=False)
 
 

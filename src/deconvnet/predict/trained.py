@@ -13,7 +13,7 @@ from torch import nn
 from deconvnet.config import machine, params, paths
 from deconvnet.config.errors import UserError
 from deconvnet.config.schema import Kernel
-from deconvnet.data import download
+from deconvnet.data import classes, download
 from deconvnet.networks import weights
 from deconvnet.predict import weights_file
 
@@ -42,6 +42,9 @@ class Run:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {method: entry["chosen"] for method, entry in found.items()}
 
+    def classes(self) -> classes.Classes:
+        return classes.read(self.folder / "data" / "voc")
+
     def is_trained(self) -> bool:
         return all((self.folder / "models" / f"{name}.safetensors").is_file() for name in TRAINED)
 
@@ -65,6 +68,10 @@ class WeightsFile:
 
     def kernel(self, method: str) -> Kernel:
         return Kernel(**self.card["kernels"][method])
+
+    def classes(self) -> classes.Classes:
+        names, colours = self.card["classes"]["names"], self.card["classes"]["colours"]
+        return classes.Classes(tuple(names), tuple(map(tuple, colours)))
 
 
 def find(source: str | Path | None = None, sha256: str | None = None, profile: str | None = None) -> Run | WeightsFile:

@@ -17,7 +17,9 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
-from deconvnet.data.voc import CLASSES, VOID, colorize
+from deconvnet.data import classes
+from deconvnet.data.classes import VOID
+from deconvnet.data.voc import colorize
 
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito: distinct for colour-blind readers
 HEAT = "viridis"
@@ -75,7 +77,7 @@ class Labelled(NamedTuple):
 def grid(
     rows: list[list[np.ndarray | Labelled]], columns: list[str], titles: list[str] | None = None, width: float = 2.2
 ) -> Figure:
-    """Pictures in rows under column headings; 2-D arrays are label maps and get VOC's colours. No rows: a line."""
+    """Pictures in rows under column headings; 2-D arrays are label maps, in their classes' colours. No rows: a line."""
     if not rows:
         figure = plt.figure(figsize=(width * max(len(columns), 2), 0.6))
         figure.text(0.5, 0.5, "No image fits the rule of this figure.", ha="center", va="center", fontsize=9)
@@ -99,10 +101,11 @@ def grid(
 
 
 def add_legend(figure: Figure, labels: list[np.ndarray]) -> None:
-    """Names the classes that occur in the label maps, in VOC's colours, below the figure."""
+    """Names the classes that occur in the label maps, in their colours, below the figure."""
     shown = [int(c) for c in sorted(set().union(*(np.unique(m) for m in labels))) if c != VOID]
     if shown:
-        add_key(figure, {CLASSES[c]: colorize(np.array([[c]], np.uint8))[0, 0] / 255 for c in shown})
+        names = classes.current().names
+        add_key(figure, {names[c]: colorize(np.array([[c]], np.uint8))[0, 0] / 255 for c in shown})
 
 
 def add_key(figure: Figure, colours: dict[str, str | np.ndarray]) -> None:
@@ -184,13 +187,14 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def draw_labels(axis: plt.Axes, picture: Labelled) -> None:
     """`overlay` with the name of each class on its largest region, at the point that lies deepest in it."""
     axis.imshow(overlay(picture.image, picture.labels), interpolation="nearest")
+    names = classes.current().names
     for label in np.setdiff1d(picture.labels, [0, VOID]):
         _, regions, about, _ = cv2.connectedComponentsWithStats((picture.labels == label).astype(np.uint8))
         largest = 1 + int(about[1:, cv2.CC_STAT_AREA].argmax())
         if about[largest, cv2.CC_STAT_AREA] >= NAMED * picture.labels.size:
             depth = cv2.distanceTransform(np.pad((regions == largest).astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
             y, x = np.unravel_index(depth.argmax(), depth.shape)
-            axis.text(x, y, CLASSES[label], color="white", fontsize=7, ha="center", va="center", clip_on=True,
+            axis.text(x, y, names[label], color="white", fontsize=7, ha="center", va="center", clip_on=True,
                       path_effects=[withStroke(linewidth=1.5, foreground="black")])  # fmt: skip
     axis.set_xlabel(picture.note, fontsize=7, labelpad=1)
 

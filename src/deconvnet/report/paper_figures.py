@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from deconvnet.data import voc
+from deconvnet.data import classes
 from deconvnet.evaluation import errors, per_image
 from deconvnet.evaluation.methods import METHODS
 from deconvnet.evaluation.per_image import PerImageCounts
@@ -26,12 +26,16 @@ def figure1(run: PerImageCounts, names: list[str], small: float, large: float, r
 
 
 def figure5(objects: pd.DataFrame, kinds: list[str]) -> Figure:
-    """The probability of a class by both networks, where val has its largest object."""
-    found = {kind: selection.largest(objects, voc.CLASSES.index(kind)) for kind in kinds}
+    """The probability of a class by both networks, where val has its largest object. Where the data set has none of
+    `kinds`, its first classes.
+    """
+    names = classes.current().names
+    kinds = [kind for kind in kinds if kind in names] or names[1 : 1 + len(kinds)]
+    found = {kind: selection.largest(objects, names.index(kind)) for kind in kinds}
     found = {kind: name for kind, name in found.items() if name}
     rows = []
     for kind, name in found.items():
-        pair = [ensemble.method_probabilities(m, name, "mean")[voc.CLASSES.index(kind)] for m in ("fcn8s", "deconvnet")]
+        pair = [ensemble.method_probabilities(m, name, "mean")[names.index(kind)] for m in ("fcn8s", "deconvnet")]
         rows.append([*selection.row(name, []), *(figures.heat(probability) for probability in pair)])
     titles = [f"{kind}\n{name}" for kind, name in found.items()]
     figure = figures.grid(rows, ["image", "ground truth", "FCN-8s", "DeconvNet"], titles)

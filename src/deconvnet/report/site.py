@@ -30,7 +30,7 @@ from deconvnet.claims.judge import VERDICTS
 from deconvnet.config import params, paths
 from deconvnet.config.errors import exit_on_user_error
 from deconvnet.config.paths import COUNTS, REPORTS, ROOT, STEPS, TABLES, VOC
-from deconvnet.data import voc
+from deconvnet.data import classes, voc
 from deconvnet.evaluation import per_image
 from deconvnet.evaluation.errors import KINDS
 from deconvnet.evaluation.methods import METHODS
@@ -206,6 +206,8 @@ def build() -> None:
     figures = [f for f in FIGURES if (paths.FIGURES / f"{f.file}.png").is_file()]
     figures = [asdict(f) | {"alt": f.alt, "source": sources[f.notebook]} for f in figures]
     shared = {"sections": SECTIONS, "caption": page.split("\n\n")[1], "verdict": verdict(claims), "up": ""}
+    own = classes.current()
+    shared["published"] = own.are_vocs  # rows of the paper beside ours
     environment = templates()
     write_readme(environment, shared, figures, page)
     empty_site()
@@ -222,7 +224,7 @@ def build() -> None:
     (_, result), *_ = markdown_tables(TABLES / "table1.md")
     more = [(text, sortable(table), notebook)
             for page, notebook in MORE.items() for text, table in markdown_tables(TABLES / f"{page}.md")]  # fmt: skip
-    legend = [(name, f"rgb{tuple(map(int, voc.palette()[k]))}") for k, name in enumerate(voc.CLASSES)]
+    legend = [(name, f"rgb{colour}") for name, colour in zip(own.names, own.colours, strict=True)]
     index = environment.get_template("index.html.j2").render(
         shared,
         title="DeconvNet, replicated",

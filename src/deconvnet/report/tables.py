@@ -11,7 +11,8 @@ import pandas as pd
 from dvc_render.vega_templates import NormalizedConfusionTemplate
 
 from deconvnet.config import paths
-from deconvnet.data.voc import CLASSES, SIZES
+from deconvnet.data import classes
+from deconvnet.data.voc import SIZES
 from deconvnet.evaluation import errors
 from deconvnet.evaluation.bootstrap import Estimate
 from deconvnet.evaluation.methods import METHODS, published
@@ -20,29 +21,32 @@ from deconvnet.utils.files import write_json
 
 def table1(per_class: dict[str, dict[str, float]], dataset: str, split: str) -> pd.DataFrame:
     """The published rows, then this run's: class IoU and mean in %. NaN: a class that does not occur, or a published
-    number without a source.
+    number without a source. Own classes have no published rows.
 
     `per_class` maps method → {class: IoU as a fraction, "mean": …}.
     """
-    paper = published()
-    paper.insert(0, "data", "VOC 2012 test")
     ours = pd.DataFrame({title: per_class[name] for name, title in METHODS.items()}, dtype=float).T
-    ours = ours[[c for c in paper.columns if c not in ("data", "source")]] * 100
+    ours = ours[[*classes.current().names, "mean"]] * 100
     ours.insert(0, "data", f"{dataset} {split}")
     ours.insert(1, "source", "this run")
-    table = pd.concat([paper, ours]).rename_axis("method")
-    return table.round(1)
+    if classes.current().are_vocs:
+        paper = published()
+        paper.insert(0, "data", "VOC 2012 test")
+        ours = pd.concat([paper, ours])
+    return ours.rename_axis("method").round(1)
 
 
 def comparison(trainings: list[dict[str, dict[str, float]]]) -> pd.DataFrame:
-    """The five methods, published mean IoU beside ours: of the first training, and mean ± standard deviation over all
-    `trainings` (metrics.json of each) of mean IoU and of recall by object size. All in %, as text.
+    """The five methods, published mean IoU (if the classes are VOC's) beside ours: of the first training, and mean ±
+    standard deviation over all `trainings` (metrics.json of each) of mean IoU and of recall by object size. All in %,
+    as text.
     """
     paper, rows = published()["mean"], {}
     for name, title in METHODS.items():
         values = {key: [100 * (np.nan if t[name][key] is None else t[name][key]) for t in trainings]
                   for key in trainings[0][name]}  # fmt: skip
-        row = {"paper": number(paper[title]), "mean IoU": with_deviation(values["mean_iou"])}
+        row = {"paper": number(paper[title])} if classes.current().are_vocs else {}
+        row |= {"mean IoU": with_deviation(values["mean_iou"])}
         row |= {"this training": number(values["mean_iou"][0])} if len(trainings) > 1 else {}
         rows[title] = row | {f"recall {size}": with_deviation(values[f"recall_{size}"]) for size in SIZES}
     return pd.DataFrame(rows).T.rename_axis("method")
@@ -77,16 +81,23 @@ def write(table1: pd.DataFrame, results: pd.DataFrame, caption: str, folder: Pat
     texts = numbers.map(number)
     texts = texts.where(~best, "**" + texts + "**")
     by_class = numbers.drop(columns="mean").notna().any(axis=1)
-    classes = texts[by_class].T
-    classes.columns = [f"{m} ({'this run' if own else 'published'})" for m, own in ours[by_class].items()]
+    columns = texts[by_class].T
+    columns.columns = [f"{m} ({'this run' if own else 'published'})" for m, own in ours[by_class].items()]
     means = pd.DataFrame({"mean": texts["mean"], "source": shown["source"]})[~ours]
+    best_of, sources = "the best in bold", ""
+    if len(means):
+        best_of = (
+            "the best of the published and of ours in bold. Published: VOC 2012 test, the methods and classes whose "
+            "numbers have a source"
+        )
+        sources = (
+            "The published means and where the numbers are from; † unverified: no source.\n\n"
+            f"{means.to_markdown(disable_numparse=True)}\n\n"
+        )
     (folder / "table1.md").write_text(
-        f"# Results\n\n{caption}\n\n"
-        f"{about(results)}\n\n{results.to_markdown(disable_numparse=True)}\n\n"
-        "## Table 1\n\nIoU of each class, in %; the best of the published and of ours in bold. Published: VOC 2012 "
-        f"test, the methods and classes whose numbers have a source.\n\n{classes.to_markdown(disable_numparse=True)}"
-        "\n\nThe published means and where the numbers are from; † unverified: no source.\n\n"
-        f"{means.to_markdown(disable_numparse=True)}\n\n{made_by('results')}\n",
+        f"# Results\n\n{caption}\n\n{about(results)}\n\n{results.to_markdown(disable_numparse=True)}\n\n"
+        f"## Table 1\n\nIoU of each class, in %; {best_of}.\n\n{columns.to_markdown(disable_numparse=True)}\n\n"
+        f"{sources}{made_by('results')}\n",
         encoding="utf-8",
     )
 
@@ -95,10 +106,8 @@ def about(results: pd.DataFrame) -> str:
     """What the table of the five methods shows."""
     several = "this training" in results.columns
     spread = ": mean ± standard deviation over trainings with different seeds" if several else ""
-    return (
-        f"Mean IoU and pixel recall of objects by size, in %{spread}. The paper's numbers are for VOC 2012 test and "
-        "cannot be compared with ours."
-    )
+    paper = " The paper's numbers are for VOC 2012 test and cannot be compared with ours." if "paper" in results else ""
+    return f"Mean IoU and pixel recall of objects by size, in %{spread}.{paper}"
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -291,10 +300,10 @@ def confusion_template() -> dict:
     class is never predicted. Background is last: no object is of it.
     """
     template = copy.deepcopy(NormalizedConfusionTemplate.DEFAULT_CONTENT)
-    objects, spec = list(CLASSES[1:]), template["spec"]
-    for axis, names in (("x", [*objects, CLASSES[0]]), ("y", objects)):
+    (background, *objects), spec = classes.current().names, template["spec"]
+    for axis, names in (("x", [*objects, background]), ("y", objects)):
         spec["encoding"][axis] |= {"sort": None, "scale": {"domain": names}}
-    spec["transform"][1]["keyvals"] = list(CLASSES)  # predicted classes: 0 where none is
+    spec["transform"][1]["keyvals"] = [background, *objects]  # predicted classes: 0 where none is
     return template
 
 
@@ -304,9 +313,10 @@ def write_confusion(counted: dict, methods: dict[str, str], folder: Path) -> Non
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "template.json", confusion_template())
+    own = classes.current().names
     for method in methods:
         pair = {"actual": counted["objects/label"], "predicted": counted[f"objects/majority/{method}"]}
-        names = pd.DataFrame(pair).map(lambda label: CLASSES[int(label)])
+        names = pd.DataFrame(pair).map(lambda label: own[int(label)])
         names.to_csv(folder / f"{method}.csv", index=False)
 
 

@@ -46,7 +46,7 @@ def refusal(folder: Path, *arguments: str, **variables: str) -> str:
     return done.stdout
 
 
-VOC = "ImageSets/Segmentation/train.txt"
+PHOTOGRAPH = "JPEGImages/a.jpg"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_needs_a_repository_says_so_before_the_installation(unpacked, targe
 
 def test_a_folder_of_any_name_is_given_on(unpacked, tmp_path):
     for name in NAMES:
-        listed = tmp_path / name / VOC
+        listed = tmp_path / name / PHOTOGRAPH
         listed.parent.mkdir(parents=True)
         listed.touch()
         command = make(unpacked, "-n", "repro", "PROFILE=voc", f"DATA={tmp_path / name}").stdout.splitlines()[-1]

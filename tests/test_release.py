@@ -225,23 +225,22 @@ def released(smoke, tmp_path_factory) -> tuple[Path, Path]:
     return path, fresh
 
 
-def test_float16_changes_hardly_a_label(smoke, released, monkeypatch, on_the_cpu):
-    """The smoke run's networks call nearly all background, so the best object class of each pixel is compared too. The
-    boundary detector's rounding can change a proposal, and with it DeconvNet's pixels at its border.
+@pytest.mark.parametrize("method", ["fcn8s", "deconvnet"])
+def test_float16_changes_hardly_a_label(smoke, released, monkeypatch, on_the_cpu, method):
+    """The smoke run's networks call all background, so probabilities are compared too, for the same proposals: the
+    rounded boundary detector can change one, and with it DeconvNet's pixels there.
     """
     folder = smoke / "data" / "voc"
     images = [voc.read_image(folder, name) for name in voc.read_list(folder, "val")]
-    for method in ("fcn8s", "deconvnet"):
-        halved = Predictor(method, weights=released[0])
-        with monkeypatch.context() as patch:
-            patch.setattr(trained, "find", lambda *_: trained.Run(smoke))
-            whole = Predictor(method)
-        pairs = [(halved.probabilities(image), whole.probabilities(image)) for image in images]
-        assert np.mean([(a.argmax(0) == b.argmax(0)).mean() for a, b in pairs]) >= 0.999, method
-        assert np.mean([(a[1:].argmax(0) == b[1:].argmax(0)).mean() for a, b in pairs]) >= 0.99, method
-        assert len({int(k) for _, b in pairs for k in np.unique(b[1:].argmax(0))}) > 1
-        if method == "fcn8s":
-            assert max(np.abs(a - b).max() for a, b in pairs) < 0.01
+    halved = Predictor(method, weights=released[0])
+    monkeypatch.setattr(trained, "find", lambda *_: trained.Run(smoke))
+    whole = Predictor(method)
+    assert np.mean([(halved(image) == whole(image)).mean() for image in images]) >= 0.999
+    monkeypatch.setattr(halved, "boxes", whole.boxes)
+    for image in images:
+        found, expected = halved.probabilities(image), whole.probabilities(image)
+        assert expected.std(axis=(1, 2)).max() > 0.01
+        assert 0 < np.abs(found - expected).mean() < 3e-4
 
 
 def test_what_a_fresh_checkout_can_do_with_them(released, tmp_path):

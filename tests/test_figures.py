@@ -290,7 +290,7 @@ def test_a_class_is_named_where_its_largest_region_is_deepest():
 def test_an_overlay_leaves_background_its_hue_and_outlines_regions():
     image, labels = np.full((9, 9, 3), 100, np.uint8), np.zeros((9, 9), np.uint8)
     labels[2:7, 2:7] = 1
-    shown, colour = figures.overlay(image, labels), figures.colours()[1]
+    shown, colour = figures.overlay(image, labels.astype(int)), figures.colours()[1]
     assert (shown[0, 0] == 60).all()
     assert (shown[2, 2] == colour).all()  # the outline
     assert np.abs(shown[4, 4] - (0.4 * 100 + 0.6 * colour)).max() <= 1

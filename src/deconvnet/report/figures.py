@@ -178,7 +178,7 @@ def colours() -> np.ndarray:
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The regions of a label map over the photograph, half transparent, with their outlines; background is darkened."""
     colour = colours()[labels]
-    edge = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    edge = cv2.morphologyEx(labels.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     mixed = cv2.addWeighted(image, 0.4, colour, 0.6, 0)
     shown = np.where(labels[..., None] > 0, mixed, (0.6 * image).astype(np.uint8))
     return np.where((edge & (labels > 0))[..., None], colour, shown)

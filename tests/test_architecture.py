@@ -195,6 +195,14 @@ def test_images_at_the_median_and_at_the_low_end():
     assert selection.nearest_median(iou, list("abcdef"), 2) == ["c", "f"]
     assert selection.lowest(iou, list("abcdef"), 9) == ["a", "e", "c", "f", "d"]
     assert selection.nearest_median(np.array([np.nan]), ["a"], 2) == []
+    assert selection.highest(iou, list("abcdef")) == "d"
+    assert selection.highest(np.array([np.nan]), ["a"]) is None
+
+
+def test_boxes_apart_are_the_best_that_hardly_overlap():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 12], [20, 0, 30, 10], [40, 0, 50, 10]])
+    assert selection.apart(boxes, np.array([5, 9, 1, 7]), 3) == [1, 3, 2]  # the first is nearly the second
+    assert selection.apart(boxes, np.array([5, 9, 1, 7]), 2) == [1, 3]
 
 
 def test_figure1_takes_inconsistent_large_and_missed_small_objects():

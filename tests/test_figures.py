@@ -302,6 +302,16 @@ def test_colours_differ_and_void_is_white():
     assert (table[voc.VOID] == 255).all()
 
 
+def test_the_method_is_shown_step_by_step():
+    boxes = np.array([[0, 0, 8, 8], [4, 4, 12, 12], [1, 1, 5, 5]])
+    results = dict.fromkeys(["the maximum of all", "+ FCN-8s", "+ CRF", "ground truth"], LABELS)
+    figure = paper_figures.method(IMAGE, np.zeros((12, 16)), boxes, [LABELS, LABELS], results)
+    expected = ["image", "boundaries", "3 proposals", *["DeconvNet on one of them"] * 2, *results]
+    assert titles(figure) == expected
+    assert [len(axis.patches) for axis in figure.axes] == [0, 0, 3, 1, 1, 0, 0, 0, 0, 0]
+    assert figure.axes[4].patches[0].get_xy() == (3.5, 3.5)  # the second box
+
+
 def test_failures_are_the_images_with_the_lowest_mean_iou(val):
     figure = paper_figures.failures(val.run, val.names, "deconvnet", 2)
     assert row_titles(figure) == ["b", "c"]  # of equal ones the first

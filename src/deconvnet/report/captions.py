@@ -67,6 +67,9 @@ FIGURES = [
     Figure("calibration", "Calibration", "Reliability diagram: accuracy against probability. The CRF uses these "
            "probabilities. A first point below 0.1 is of pixels where no class has a score above 0, for instance where "
            "there is no proposal: 21 equal probabilities, 1/21, labelled background.", "claims", "claims"),
+    Figure("method", "The method on one image", "Boundaries, proposals, what DeconvNet says of three of them, the "
+           "maximum of all, with FCN-8s, after the CRF. The image of val with several objects where the last has the "
+           "highest mean IoU.", "figures"),
     Figure("figure1", "Figure 1, the limits of FCN", "(a) Large objects that FCN-8s labels inconsistently: part of "
            "them as their class, part as another object's; (b) images with the most small objects of which it finds no "
            "pixel. Selected by these rules.", "figures"),

@@ -145,11 +145,15 @@ def boxes_on(images: list[np.ndarray], drawn: list[np.ndarray], titles: list[str
     figure, axes = plt.subplots(1, len(images), figsize=(3 * len(images), 2.6), squeeze=False, layout="constrained")
     for axis, image, boxes, title in zip(axes[0], images, drawn, titles, strict=True):
         axis.imshow(image)
-        for x1, y1, x2, y2 in np.asarray(boxes)[:, :4]:
-            axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec="#F0E442", lw=0.8))
+        draw_boxes(axis, boxes)
         axis.set(xticks=[], yticks=[])
         axis.set_title(title, fontsize=9)
     return figure
+
+
+def draw_boxes(axis: plt.Axes, boxes: np.ndarray) -> None:
+    for x1, y1, x2, y2 in np.asarray(boxes)[:, :4]:
+        axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec="#F0E442", lw=0.8))
 
 
 def grey(values: np.ndarray) -> np.ndarray:

@@ -95,3 +95,26 @@ def failures(run: PerImageCounts, names: list[str], method: str, rows: int) -> F
     figure = figures.grid(shown, ["image", "ground truth", METHODS[method], "errors"], worst)
     add_error_legend(figure)
     return figure
+
+
+def method(
+    image: np.ndarray,
+    boundaries: np.ndarray,
+    boxes: np.ndarray,
+    windows: list[np.ndarray],
+    results: dict[str, np.ndarray],
+) -> Figure:
+    """The method on one image, step by step: boundaries (H, W) in 0–1, the boxes (N, 4) of the proposals, the first of
+    them with the label maps of `windows`, and the label maps of the whole image by their titles.
+    """
+    label_maps = [*windows, *results.values()]
+    panels = [image, figures.grey(boundaries), image, *(figures.Labelled(image, labels) for labels in label_maps)]
+    titles = ["image", "boundaries", f"{len(boxes)} proposals", *["DeconvNet on one of them"] * len(windows), *results]
+    half = (len(panels) + 1) // 2
+    panels += [np.full_like(image, 255)] * (2 * half - len(panels))
+    figure = figures.grid([panels[:half], panels[half:]], [""] * half)
+    for axis, title in zip(figure.axes, titles, strict=False):
+        axis.set_title(title, fontsize=9)
+    for axis, drawn in zip(figure.axes[2:], [boxes, *(box[None] for box in boxes[: len(windows)])], strict=False):
+        figures.draw_boxes(axis, drawn)
+    return figure

@@ -8,6 +8,7 @@ from deconvnet.data import voc
 from deconvnet.evaluation import per_image
 from deconvnet.evaluation.per_image import PerImageCounts
 from deconvnet.images import store
+from deconvnet.images.boxes import box_iou
 from deconvnet.report.figures import Labelled
 
 
@@ -78,6 +79,20 @@ def nearest_median(iou: np.ndarray, names: list[str], rows: int) -> list[str]:
     return [names[i] for i in np.argsort(distance, kind="stable") if np.isfinite(distance[i])][:rows]
 
 
+def highest(iou: np.ndarray, names: list[str]) -> str | None:
+    """The image with the highest value, None if none has one."""
+    return names[int(np.nanargmax(iou))] if np.isfinite(iou).any() else None
+
+
 def lowest(iou: np.ndarray, names: list[str], rows: int) -> list[str]:
     """The images with the lowest values, NaN left out."""
     return [names[i] for i in np.argsort(iou, kind="stable") if np.isfinite(iou[i])][:rows]
+
+
+def apart(boxes: np.ndarray, values: np.ndarray, number: int) -> list[int]:
+    """The indices of up to `number` boxes (N, 4) with the highest values whose IoU with each other is below 0.3."""
+    overlap, chosen = box_iou(boxes, boxes), []
+    for i in np.argsort(-values, kind="stable"):
+        if len(chosen) < number and all(overlap[i, j] < 0.3 for j in chosen):
+            chosen.append(int(i))
+    return chosen

@@ -321,18 +321,12 @@ def write_confusion(counted: dict, methods: dict[str, str], folder: Path) -> Non
 
 
 def for_readme(folder: Path, readme: str) -> str:
-    """The README with the results and claims of the tables in `folder` between its marks: no number typed by hand."""
-    results = (
-        (folder / "table1.md").read_text(encoding="utf-8").split("# Results\n\n")[1].split("## Table 1")[0].strip()
-    )
-    claims = (folder / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[2].split("\n\nBeside the claims")[0]
-    kinds = (folder / "errors.md").read_text(encoding="utf-8").split("\n\n", 2)[2].strip()
-    parts = (folder / "diagnosis.md").read_text(encoding="utf-8").split("\n\n", 2)[2].strip()
-    for name, text in (("results", results), ("claims", claims), ("errors", kinds), ("diagnosis", parts)):
-        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        head, rest = readme.split(begin)
-        readme = f"{head}{begin}\n{text}\n\n{end}{rest.split(end)[1]}"
-    return readme
+    """The README with the results of `folder`'s table 1 between its marks: no number typed by hand."""
+    page = (folder / "table1.md").read_text(encoding="utf-8")
+    results = page.split("# Results\n\n")[1].split("## Table 1")[0].strip()
+    begin, end = "<!-- results -->\n", "<!-- /results -->"
+    head, rest = readme.split(begin)
+    return f"{head}{begin}\n{results}\n\n{end}{rest.split(end)[1]}"
 
 
 if __name__ == "__main__":  # after a run that is to be committed: python -m deconvnet.report.tables

@@ -70,17 +70,17 @@ def layers(net: DeconvNet) -> pd.DataFrame:
 
 
 def figure2(networks: dict[str, pd.DataFrame]) -> Figure:
-    """A row for each network, {title: its `layers`}, on one scale: a slab for each layer, whose height grows with the
-    square root of its map's side, its width with the logarithm of its channels, which stand below, once for neighbours
-    that are alike. Arrows are the switches: where a pooling found its maxima, the unpooling puts them back.
+    """A row for each network, {title: its `layers`}, each on a scale of its own: a slab for each layer, whose height
+    grows with the square root of its map's side, its width with the logarithm of its channels, which stand below, once
+    for neighbours that are alike. Arrows are the switches: where a pooling found its maxima, the unpooling puts them
+    back.
     """
     figure, axes = plt.subplots(
         len(networks), 1, figsize=(12, 3.9 * len(networks)), layout="constrained", squeeze=False
     )
-    top = max(table["side"].max() for table in networks.values()) ** 0.5
-    ends = [slabs(axis, table) for axis, table in zip(axes[:, 0], networks.values(), strict=True)]
-    for axis, title in zip(axes[:, 0], networks, strict=True):
-        axis.set(xlim=(-0.3, max(ends)), ylim=(-top / 2 - 2, top / 2 + 5))
+    for axis, (title, table) in zip(axes[:, 0], networks.items(), strict=True):
+        end, top = slabs(axis, table), table["side"].max() ** 0.5
+        axis.set(xlim=(-0.3, end), ylim=(-0.63 * top, 0.83 * top))
         axis.axis("off")
         axis.set_title(title, fontsize=10, loc="left")
     patches = [Patch(color=colour, label=kind) for kind, colour in COLOURS.items()]
@@ -90,7 +90,7 @@ def figure2(networks: dict[str, pd.DataFrame]) -> Figure:
 
 def slabs(axis: plt.Axes, table: pd.DataFrame) -> float:
     """The layers of one network from left to right; returns where they end."""
-    x, last, pooled = 0.0, None, {}
+    x, last, pooled, gap = 0.0, None, {}, 0.02 * table["side"].max() ** 0.5
     alike = (table[["side", "channels"]].diff() != 0).any(axis=1).cumsum()
     for _, group in table.groupby(alike):
         start, height = x, max(group["side"].iloc[0] ** 0.5, 0.6)
@@ -105,9 +105,9 @@ def slabs(axis: plt.Axes, table: pd.DataFrame) -> float:
                 axis.annotate("", at, pooled[row.layer[6:]], arrowprops=style | {"shrinkA": 12, "shrinkB": 12})
             x += width + 0.12
         if row.side != last:
-            axis.text(start, height / 2 + 0.3, f"{row.side}×{row.side}", fontsize=8, ha="left", va="bottom")
+            axis.text(start, height / 2 + gap, f"{row.side}×{row.side}", fontsize=8, ha="left", va="bottom")
         last = row.side
-        axis.text((start + x - 0.12) / 2, -height / 2 - 0.4, str(row.channels), fontsize=8, ha="center", va="top")
+        axis.text((start + x - 0.12) / 2, -height / 2 - gap, str(row.channels), fontsize=8, ha="center", va="top")
     return x
 
 

@@ -73,9 +73,9 @@ FIGURES = [
     Figure("figure1", "Figure 1, the limits of FCN", "(a) Large objects that FCN-8s labels inconsistently: part of "
            "them as their class, part as another object's; (b) images with the most small objects of which it finds no "
            "pixel. Selected by these rules.", "figures"),
-    Figure("figure2", "Figure 2, the architecture", "The paper's network and this one, drawn from the network objects: "
-           "block height ∝ √(side of the map), width ∝ log(channels); the number of channels is printed below. Arrows: "
-           "the switches of each pooling go to its unpooling.", "figures"),
+    Figure("figure2", "Figure 2, the architecture", "The paper's network and this one, drawn from the network objects, "
+           "each on its own scale: block height ∝ √(side of the map), width ∝ log(channels); the number of channels is "
+           "printed below. Arrows: the switches of each pooling go to its unpooling.", "figures"),
     Figure("figure3", "Figure 3, unpooling and deconvolution", "Pooling keeps switches, unpooling uses them; "
            "convolution sums 3×3 inputs, deconvolution spreads each input over 3×3 outputs. The numbers are torch's.",
            "figures"),

@@ -45,7 +45,7 @@ def test_the_page_about_dvc_is_of_this_run_and_its_template():
         assert (ROOT / "docs" / picture).is_file(), picture
 
 
-def test_readme_says_of_the_claims_what_the_counts_show():
+def test_readme_and_findings_say_of_the_claims_what_the_counts_show():
     rows = {row["id"]: row for row in load("claims")}
 
     def control(claim: str, begins: str) -> dict:
@@ -135,8 +135,8 @@ def test_tolerances_of_the_quick_profile_can_fail():
         assert 0 < quick[method]["mean_iou"]["tolerance"] < quick[method]["mean_iou"]["values"][0], method
 
 
-def test_readme_says_of_the_studies_what_they_found():
-    """By the numbers of reports/studies.json; one training of each, so README says "so far"."""
+def test_readme_and_findings_say_of_the_studies_what_they_found():
+    """By the numbers of reports/studies.json; one training of each, so docs/findings.md says "so far"."""
     budgets = load("studies")["budgets"]
 
     def mean(method: str, budget: str = "1") -> float:

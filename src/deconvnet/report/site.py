@@ -37,6 +37,7 @@ from deconvnet.evaluation.methods import METHODS
 from deconvnet.images import store
 from deconvnet.report import paper_figures, tables
 from deconvnet.report.captions import FIGURES
+from deconvnet.report.formulas import markdown_to_html
 
 SITE = REPORTS / "site"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -185,6 +186,7 @@ def executed_notebooks() -> dict[str, str]:
 def notebook_pages(page: jinja2.Template, shared: dict) -> list[tuple[str, str]]:
     """A page for each executed notebook; returns (file, title) pairs."""
     exporter, pages = HTMLExporter(template_name="basic"), []
+    exporter.register_filter("markdown2html", markdown_to_html)
     (SITE / "notebooks").mkdir(parents=True)
     for name, source in tqdm(executed_notebooks().items(), desc="notebooks", unit="page", mininterval=1):
         notebook = nbformat.read(REPORTS / "notebooks" / f"{name}.ipynb", as_version=4)

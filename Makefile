@@ -21,10 +21,12 @@ unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PIP_TARGET PIP_PREFI
 export PIP_USER := 0
 export PYTHONNOUSERSITE := 1
 
-.PHONY: moved asked in-git help repro ablations seeds studies verify release evaluate bench test test-fast check-reports lint lab clean
+.PHONY: moved asked in-git help install repro ablations seeds studies verify release evaluate bench test test-fast check-reports lint lab clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
+
+install: $(VENV)/installed  ## the environment alone, in .venv
 
 repro: asked $(VENV)/installed  ## the pipeline: PROFILE=icons (default) | quick | smoke | voc DATA=folder | voc2012
 	@$(PIPELINE)

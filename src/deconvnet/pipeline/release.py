@@ -100,7 +100,7 @@ def card(run: trained.Run, commit: str | None) -> dict:
 
 def describe(name: str, content: bytes, card: dict) -> str:
     """The page beside the file."""
-    seeds = ", ".join(f"{section} {seed}" for section, seed in card["seeds"].items())
+    seeds = ", ".join(f"{section} {card['seeds'][section]}" for section in SOLVERS)
     rows = [f"| {title} | {100 * card['mean_iou'][method]:.1f} |" for method, title in METHODS.items()]
     return "\n".join([
         f"# {name}", "",

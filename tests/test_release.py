@@ -25,7 +25,7 @@ from deconvnet.proposals.boundaries import BoundaryNet
 from deconvnet.utils.files import write_json
 
 KERNEL = {"gaussian_weight": 3, "gaussian_xy": 3, "bilateral_weight": 5, "bilateral_xy": 20, "bilateral_rgb": 3}
-MAX_BYTES = 6_000_000  # of what git is to keep
+MAX_BYTES = 6 * 2**20  # of what git is to keep
 
 
 def networks(settings) -> dict[str, dict[str, torch.Tensor]]:
@@ -69,7 +69,7 @@ def test_what_is_packed_comes_back(a_run):
         assert found[network].keys() == state.keys()
         for name, tensor in state.items():
             kept = found[network][name]
-            if tensor.ndim == 4 and name.endswith("weight"):
+            if tensor.ndim == 4 and name.endswith("weight") and network != "boundaries":
                 assert kept.dtype == torch.float16
                 assert torch.allclose(kept.float(), tensor, rtol=2**-11, atol=2**-25)
             else:
@@ -227,8 +227,8 @@ def released(smoke, tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("method", ["fcn8s", "deconvnet"])
 def test_float16_changes_hardly_a_label(smoke, released, monkeypatch, on_the_cpu, method):
-    """The smoke run's networks call all background, so probabilities are compared too, for the same proposals: the
-    rounded boundary detector can change one, and with it DeconvNet's pixels there.
+    """The smoke run's networks call all background, so probabilities are compared too. The boundary detector is not
+    rounded: proposals are the same.
     """
     folder = smoke / "data" / "voc"
     images = [voc.read_image(folder, name) for name in voc.read_list(folder, "val")]
@@ -236,8 +236,9 @@ def test_float16_changes_hardly_a_label(smoke, released, monkeypatch, on_the_cpu
     monkeypatch.setattr(trained, "find", lambda *_: trained.Run(smoke))
     whole = Predictor(method)
     assert np.mean([(halved(image) == whole(image)).mean() for image in images]) >= 0.999
-    monkeypatch.setattr(halved, "boxes", whole.boxes)
     for image in images:
+        if method == "deconvnet":
+            assert (halved.boxes(image) == whole.boxes(image)).all()
         found, expected = halved.probabilities(image), whole.probabilities(image)
         assert expected.std(axis=(1, 2)).max() > 0.01
         assert 0 < np.abs(found - expected).mean() < 3e-4

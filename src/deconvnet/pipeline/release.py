@@ -106,7 +106,7 @@ def describe(name: str, content: bytes, card: dict) -> str:
         f"# {name}", "",
         "<!-- Written by make release. -->", "",
         f"DeconvNet, FCN-8s and the boundary detector of the profile `{card['profile']}`, in one safetensors file of "
-        f"{len(content) / 1e6:.1f} MB. Convolutions are in float16.", "",
+        f"{len(content) / 1e6:.1f} MB. The convolutions of DeconvNet and FCN-8s are in float16.", "",
         f"**{card['limits']}**", "",
         "| | |", "|---|---|",
         f"| experiment id | {card['experiment']} |",

@@ -11,7 +11,7 @@ class WithMathML(IPythonRenderer):
         return convert(body)
 
     def block_math(self, body: str) -> str:
-        return convert(body, display="block")
+        return f'<span class="formula" tabindex="0">{convert(body, display="block")}</span>'
 
 
 def markdown_to_html(source: str) -> str:

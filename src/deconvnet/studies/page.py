@@ -8,7 +8,7 @@ TITLES = {
     "deconvnet": "DeconvNet", "fcn8s": "FCN-8s", "deconvnet_crf": "DeconvNet+CRF", "edeconvnet": "EDeconvNet",
     "edeconvnet_crf": "EDeconvNet+CRF", "fcn8s_proposals": "FCN-8s on proposals, two stages",
     "deconvnet_whole": "DeconvNet on whole images", "one_stage": "DeconvNet in one stage",
-    "no_batch_norm": "DeconvNet without batch norm", "no_batch_norm_he": "… with a He-initialised decoder",
+    "no_batch_norm": "DeconvNet without batch norm", "no_batch_norm_he": "DeconvNet without batch norm, He-initialised",
     "bilinear": "DeconvNet with bilinear upsampling", "two_deconvnet": "two DeconvNets", "two_fcn8s": "two FCN-8s",
 }  # fmt: skip
 
@@ -87,7 +87,7 @@ def page(summary: dict, default: list[dict], tried: dict[str, dict], caption: st
         "Decoder and proposals": "Points of mean IoU that each brings, averaged over the other (studies/rules.py).\n\n"
         + two_by_two(summary),
         "What it cost": "An ensemble's operations are those of both its members, its hours those of its "
-        f"evaluation alone. Hours are of the machine beside them.\n\n{ledger(summary)}",
+        f"evaluation alone. Hours are of the machine beside them, which did other work too.\n\n{ledger(summary)}",
         "Candidates for the small network": "Equal operations from the backbone to stage 2, dev alone; the loss of "
         "no_texture in stage 2 is of its own examples, and not to be compared. The rule that "
         f"decides is in [studies/candidates.yaml](../studies/candidates.yaml).\n\n{candidates(tried)}",

@@ -5,7 +5,7 @@
     python -m deconvnet.predict --method fcn8s --out . *.jpg
     python -m deconvnet.predict photo.jpg --weights https://…/icons.safetensors --sha256 …
 
-Writes <name>_mask.png (VOC's palette) and <name>_overlay.png beside each picture, or into --out; with --probabilities
+Writes <name>_mask.png (a palette PNG) and <name>_overlay.png beside each picture, or into --out; with --probabilities
 <name>_probabilities.npz too: float16 `probabilities` (classes, height, width), and the names of the `classes`.
 
 A picture with more than 500 px on its longer side is segmented at that size, which bounds time and memory: its

@@ -50,12 +50,12 @@ class Predictor:
         return label_map(self.probabilities(image), image.shape[:2])
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
-        """Class probabilities, float32 (21, h, w), of the image as it is or, if it is larger, reduced."""
+        """Class probabilities, float32 (classes, h, w), of the image as it is or, if it is larger, reduced."""
         image = photograph.reduce(image)
         return method_probabilities(self.method, image, self.scores(image), self.settings, self.kernel)
 
     def scores(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """The raw scores (21, H, W) of the networks that the method needs: "deconvnet", "fcn8s" or both."""
+        """The raw scores (classes, H, W) of the networks that the method needs: "deconvnet", "fcn8s" or both."""
         s, found = self.settings.inference, {}
         if self.deconvnet is not None:
             selected = aggregate.select_proposals(self.boxes(image), image.shape[:2], s)
@@ -84,7 +84,7 @@ class Predictor:
 def method_probabilities(
     method: str, image: np.ndarray, scores: dict[str, np.ndarray], settings: Params, kernel: Kernel | None
 ) -> np.ndarray:
-    """A method's class probabilities (21, H, W) from its networks' raw scores; `kernel` is for those with a CRF."""
+    """A method's class probabilities (classes, H, W) from its networks' raw scores; `kernel` is for the CRF."""
     base = method.removesuffix("_crf")
     if base == "edeconvnet":
         found = ensemble.combine(scores["deconvnet"], scores["fcn8s"], settings.ensemble.rule)

@@ -2,7 +2,7 @@
 
 The two segmentation networks' kernels are float16 there. All else keeps its type. Batch norm and biases are a hundredth
 of the bytes, and a variance can lie beyond what float16 holds. The boundary detector decides which proposals there are:
-rounded, it moved DeconvNet's mean IoU by 0.3 points. The card is JSON, in the file's metadata.
+rounded, it moved DeconvNet's mean IoU by more than 0.1 points. The card is JSON, in the file's metadata.
 """
 
 import json
